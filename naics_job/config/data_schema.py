@@ -1,0 +1,160 @@
+"""Settings of sources, folders and batches: types, units and ranges. Values: conf/config.yaml."""
+
+import re
+from dataclasses import dataclass
+
+from naics_job.config.checks import require, require_choice, require_finite, require_share
+
+SECTOR = re.compile(r"\d{2}(-\d{2})?")
+RELATIVE_KINDS = ("parent", "ancestor", "child", "descendant", "sibling")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirsConfig:
+    """Folders or fsspec URLs of folders."""
+
+    data_dir: str
+    log_dir: str
+    output_dir: str
+    checkpoint_dir: str
+    docs_dir: str  # plots and reports
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            require(bool(value.strip()), f"dirs.{name}", value, "not empty")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkbookNames:
+    """File names of the four Census workbooks below `data.census_url`."""
+
+    codes: str
+    descriptions: str
+    index: str
+    cross_references: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the taxonomy and its texts come from."""
+
+    source: str  # auto | census | bundled
+    census_url: str
+    census_timeout_s: float
+    workbooks: WorkbookNames
+    sectors: tuple[str, ...]  # empty: all
+    max_codes: int | None
+
+    def __post_init__(self) -> None:
+        require_choice("data.source", self.source, ("auto", "census", "bundled"))
+        require_finite("data.census_timeout_s", self.census_timeout_s, inclusive=False)
+        for sector in self.sectors:
+            known = SECTOR.fullmatch(sector) is not None
+            require(known, "data.sectors", sector, 'like "11" or "31-33"')
+        if self.max_codes is not None:
+            require(self.max_codes >= 30, "data.max_codes", self.max_codes, "at or above 30")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelTokens:
+    """Most tokens of a channel that are encoded in one step, special tokens included."""
+
+    title: int
+    description: int
+    examples: int
+    excluded: int
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            key = f"data_loader.tokenization.max_tokens.{name}"
+            require(4 <= value <= 8192, key, value, "in [4, 8192]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizationConfig:
+    """How texts become tokens."""
+
+    max_tokens: ChannelTokens
+    frozen_views: int  # samples of a text that is too long, encoded for the feature cache
+
+    def __post_init__(self) -> None:
+        key = "data_loader.tokenization.frozen_views"
+        require(1 <= self.frozen_views <= 16, key, self.frozen_views, "in [1, 16]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamingConfig:
+    """The tables and token shards that training reads."""
+
+    descriptions: str
+    relations: str
+    distances: str
+    triplets: str
+    token_dir: str
+    shard_codes: int  # codes per token shard
+
+    def __post_init__(self) -> None:
+        require_finite("data_loader.streaming.shard_codes", self.shard_codes, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataLoaderConfig:
+    """Batches: how many anchors, how many negatives, what is held out."""
+
+    batch_size: int  # anchors per process and micro-batch
+    global_batch_size: int | None  # anchors per optimizer step
+    num_negatives: int  # chosen for each anchor
+    num_workers: int
+    val_split: float  # share of six-digit codes held out
+    tokenization: TokenizationConfig
+    streaming: StreamingConfig
+
+    def __post_init__(self) -> None:
+        require_finite("data_loader.batch_size", self.batch_size, 1)
+        if self.global_batch_size is not None:
+            require_finite("data_loader.global_batch_size", self.global_batch_size, 1)
+        require_finite("data_loader.num_negatives", self.num_negatives, 1)
+        require_finite("data_loader.num_workers", self.num_workers)
+        require(0 <= self.val_split < 0.5, "data_loader.val_split", self.val_split, "in [0, 0.5)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositiveWeights:
+    """How often each kind of relative is drawn as the positive; 0 leaves the kind out."""
+
+    parent: float
+    ancestor: float  # two or more levels up
+    child: float
+    descendant: float  # two or more levels down
+    sibling: float
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            require_finite(f"sampling.positives.{name}", value)
+        total = sum(vars(self).values())
+        require(total > 0, "sampling.positives", vars(self), "above 0 for at least one kind")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SansStaticConfig:
+    """Fixed near and far buckets of negatives (SANS, Ahrabian et al. 2020, arXiv:2009.11355)."""
+
+    near_max_distance: int
+    near_share: float
+
+    def __post_init__(self) -> None:
+        key = "sampling.sans_static.near_max_distance"
+        require(1 <= self.near_max_distance <= 9, key, self.near_max_distance, "in [1, 9]")
+        require_share("sampling.sans_static.near_share", self.near_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """Which positives are drawn, and how negatives are when the curriculum is not asked."""
+
+    strategy: str  # sadc | sans_static
+    positives: PositiveWeights
+    sans_static: SansStaticConfig
+
+    def __post_init__(self) -> None:
+        require_choice("sampling.strategy", self.strategy, ("sadc", "sans_static"))

@@ -1,0 +1,128 @@
+"""Settings of the curriculum, the optimiser, the trainer and checkpoints. Values: conf/config.yaml."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from naics_job.config.checks import require, require_choice, require_finite, require_share
+from naics_job.config.model_schema import AnnealConfig
+
+# Arguments of lightning.pytorch.Trainer that are plain data. Objects (callbacks, loggers, plugins)
+# are built by the job itself; a test holds this list against the installed Trainer.
+TRAINER_ARGUMENTS = (
+    "max_epochs",
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "precision",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "log_every_n_steps",
+    "max_time",
+    "limit_train_batches",
+    "deterministic",
+    "benchmark",
+    "profiler",
+    "detect_anomaly",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "fast_dev_run",
+    "sync_batchnorm",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurriculumConfig:
+    """The Structure-Aware Dynamic Curriculum (SADC)."""
+
+    phase_mode: str  # three_phase | two_phase
+    phase1_end: float
+    phase2_end: float
+    phase3_end: float
+    rescale: bool
+    tree_distance_alpha: float
+    sibling_distance_threshold: int
+    exclusion_share: float
+    router_mix_ratio: float
+    anneal: AnnealConfig
+    fn_curriculum_start_epoch: int
+    fn_cluster_every_n_epochs: int
+    fn_num_clusters: int
+    fn_max_iterations: int
+
+    def __post_init__(self) -> None:
+        require_choice("curriculum.phase_mode", self.phase_mode, ("three_phase", "two_phase"))
+        ends = (self.phase1_end, self.phase2_end, self.phase3_end)
+        ordered = 0 < ends[0] <= ends[1] <= ends[2] <= 1
+        expected = "0 < phase1_end <= phase2_end <= phase3_end <= 1"
+        require(ordered, "curriculum.phase1_end, phase2_end, phase3_end", ends, expected, expected)
+        require_finite("curriculum.tree_distance_alpha", self.tree_distance_alpha)
+        key = "curriculum.sibling_distance_threshold"
+        threshold = self.sibling_distance_threshold
+        require(0 <= threshold <= 9, key, threshold, "in [0, 9]; 0 masks nobody")
+        require_share("curriculum.exclusion_share", self.exclusion_share)
+        require_share("curriculum.router_mix_ratio", self.router_mix_ratio)
+        require_finite("curriculum.fn_curriculum_start_epoch", self.fn_curriculum_start_epoch)
+        require_finite("curriculum.fn_cluster_every_n_epochs", self.fn_cluster_every_n_epochs, 1)
+        require_finite("curriculum.fn_num_clusters", self.fn_num_clusters, 2)
+        require_finite("curriculum.fn_max_iterations", self.fn_max_iterations, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStoppingConfig:
+    """Stop when a metric of the evaluation no longer grows."""
+
+    enabled: bool
+    metric: str
+    patience: int  # evaluations without improvement
+
+    def __post_init__(self) -> None:
+        require_finite("training.early_stopping.patience", self.patience, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The optimiser, its schedule, and Lightning's Trainer."""
+
+    learning_rate: float
+    lora_learning_rate: float
+    weight_decay: float
+    warmup_steps: int
+    use_warmup_cosine: bool
+    min_learning_rate_ratio: float
+    early_stopping: EarlyStoppingConfig
+    trainer: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        require_finite("training.learning_rate", self.learning_rate, inclusive=False)
+        require_finite("training.lora_learning_rate", self.lora_learning_rate, inclusive=False)
+        require_finite("training.weight_decay", self.weight_decay)
+        require_finite("training.warmup_steps", self.warmup_steps)
+        require_share("training.min_learning_rate_ratio", self.min_learning_rate_ratio)
+        for key in ("max_epochs", "num_nodes", "accumulate_grad_batches", "log_every_n_steps"):
+            value = self.trainer.get(key)
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            require(whole, f"training.trainer.{key}", value, "a whole number at or above 1")
+
+    @property
+    def max_epochs(self) -> int:
+        """Planned passes over the anchors."""
+        return int(self.trainer["max_epochs"])
+
+    @property
+    def accumulate_grad_batches(self) -> int:
+        """Micro-batches per optimizer step."""
+        return int(self.trainer["accumulate_grad_batches"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """How often a run is saved and what is kept."""
+
+    every_n_steps: int  # optimizer steps
+    keep_last: int
+
+    def __post_init__(self) -> None:
+        require_finite("checkpoint.every_n_steps", self.every_n_steps, 1)
+        require_finite("checkpoint.keep_last", self.keep_last, 2)
