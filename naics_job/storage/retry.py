@@ -1,0 +1,50 @@
+"""Try again after storage or network trouble, with full jitter."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from naics_job.errors import TransientError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def with_retries(
+    action: Callable[[], T],
+    *,
+    attempts: int,
+    base_s: float,
+    cap_s: float,
+    rng: random.Random,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """Return what `action` returns, calling it again after each `TransientError`.
+
+    The pause before retry n = 1, 2, ... is uniform in [0, min(cap_s, base_s * 2 ** (n - 1))]
+    ("full jitter": many processes that failed together do not come back together).
+
+    Args:
+        action: must be safe to repeat.
+        attempts: calls in all, at least 1.
+        base_s: longest first pause, seconds.
+        cap_s: longest pause, seconds.
+        rng: source of the jitter; never the generator that training draws from.
+        sleep: replaced in tests.
+
+    Raises:
+        TransientError: that of the last attempt.
+    """
+    assert attempts >= 1
+    for attempt in range(1, attempts):
+        try:
+            return action()
+        except TransientError as error:
+            # min() on the exponent keeps 2 ** n a float when attempts are counted in thousands
+            pause_s = rng.uniform(0.0, min(cap_s, base_s * 2.0 ** min(attempt - 1, 60)))
+            fields = {"attempt": attempt, "pause_s": round(pause_s, 3), "error": str(error.args[0])}
+            log.warning("storage.retry", extra={"fields": fields})
+            sleep(pause_s)
+    return action()
