@@ -1,35 +1,11 @@
-"""Settings of the curriculum, the optimiser, the trainer and checkpoints. Values: conf/config.yaml."""
+"""Settings of the curriculum, optimiser, trainer and checkpoints. Values: conf/config.yaml."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from naics_job.config.checks import require, require_choice, require_finite, require_share
 from naics_job.config.model_schema import AnnealConfig
-
-# Arguments of lightning.pytorch.Trainer that are plain data. Objects (callbacks, loggers, plugins)
-# are built by the job itself; a test holds this list against the installed Trainer.
-TRAINER_ARGUMENTS = (
-    "max_epochs",
-    "accelerator",
-    "devices",
-    "num_nodes",
-    "strategy",
-    "precision",
-    "accumulate_grad_batches",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-    "log_every_n_steps",
-    "max_time",
-    "limit_train_batches",
-    "deterministic",
-    "benchmark",
-    "profiler",
-    "detect_anomaly",
-    "enable_progress_bar",
-    "enable_model_summary",
-    "fast_dev_run",
-    "sync_batchnorm",
-)
+from naics_job.config.trainer import check_trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +76,7 @@ class TrainingConfig:
         require_finite("training.weight_decay", self.weight_decay)
         require_finite("training.warmup_steps", self.warmup_steps)
         require_share("training.min_learning_rate_ratio", self.min_learning_rate_ratio)
-        for key in ("max_epochs", "num_nodes", "accumulate_grad_batches", "log_every_n_steps"):
-            value = self.trainer.get(key)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            require(whole, f"training.trainer.{key}", value, "a whole number at or above 1")
+        check_trainer(self.trainer)
 
     @property
     def max_epochs(self) -> int:
