@@ -11,7 +11,7 @@ def require(ok: bool, key: str, value: object, expected: str, hint: str = "") ->
     if not ok:
         raise ConfigError(
             f"{key}={value!r} is out of range: expected {expected}",
-            hint or f"set {key} to a value {expected}",
+            hint or f"choose another {key}: {expected}",
         )
 
 

@@ -1,0 +1,146 @@
+"""Read settings from file, profile and arguments into one checked, frozen `Config`.
+
+No heavy import happens here: a wrong setting must end the job before it costs anything.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from naics_job.config.convert import typed_layer
+from naics_job.config.layers import parse_override, read_layer
+from naics_job.config.schema import Config
+from naics_job.config.suggest import text_keys
+from naics_job.errors import ConfigError
+
+FILE_NAME = "config.yaml"
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """The checked settings, where each came from, and a digest of them all."""
+
+    config: Config
+    provenance: dict[str, str]  # dotted key -> default | file | profile | override
+    hash: str  # sha256 of the canonical JSON of `config`
+    sources: tuple[str, ...]  # the files that were read, the packaged one first
+
+
+def load_config(
+    path: Path | None = None, profile: str | None = None, overrides: Sequence[str] = ()
+) -> LoadedConfig:
+    """Merge the packaged settings, a file, a profile and KEY=VALUE arguments; the last one wins.
+
+    Args:
+        path: a YAML file, which may hold only the settings it changes, or a folder with a
+            config.yaml. None: conf/config.yaml of the working folder when there is one.
+        profile: name of a file in the folder `profile` beside that file, or of a packaged one.
+        overrides: KEY=VALUE with dotted keys.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range, a file or profile that
+            is missing or not YAML.
+    """
+    layers = [read_layer(packaged_conf() / FILE_NAME, "default")]
+    chosen = _chosen_file(path)
+    if not chosen.exists() or not chosen.samefile(packaged_conf() / FILE_NAME):
+        layers.append(read_layer(chosen, "file"))
+    if profile is not None:
+        layers.append(read_layer(_profile_file(profile, chosen.parent), "profile"))
+    names = tuple(text_keys(Config))
+    sources = tuple(layer.source for layer in layers)
+    layers += [parse_override(argument, names) for argument in overrides]
+    typed = [typed_layer(layer, Config) for layer in layers]
+    config = _build(typed)
+    provenance = {
+        key: layer.origin
+        for layer, values in zip(layers, typed, strict=True)
+        for key in _leaves(values)
+    }
+    return LoadedConfig(config, provenance, config_hash(config), sources)
+
+
+def packaged_conf() -> Path:
+    """Return the folder of the settings shipped with the package, or of the source tree."""
+    inside = _PACKAGE / "conf"
+    return inside if inside.is_dir() else _PACKAGE.parent / "conf"
+
+
+def profile_names(folder: Path) -> list[str]:
+    """List the profiles of a settings folder and of the package."""
+    folders = (folder / "profile", packaged_conf() / "profile")
+    return sorted({file.stem for place in folders for file in place.glob("*.yaml")})
+
+
+def to_plain(config: Config) -> dict[str, Any]:
+    """Return the settings as dicts, lists and scalars."""
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert isinstance(plain, dict)
+    return plain
+
+
+def to_yaml(config: Config) -> str:
+    """Return the settings as YAML that `--config` reads back."""
+    text: str = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def to_json(config: Config) -> str:
+    """Return the settings as indented JSON."""
+    return json.dumps(to_plain(config), indent=2)
+
+
+def config_hash(config: Config) -> str:
+    """Return the sha256 of the settings, whatever way they were written."""
+    canonical = json.dumps(to_plain(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _chosen_file(path: Path | None) -> Path:
+    if path is None:
+        local = Path("conf") / FILE_NAME
+        return local if local.is_file() else packaged_conf() / FILE_NAME
+    if not path.is_dir():
+        return path
+    if not (path / FILE_NAME).is_file():
+        hint = f"name the file itself, or add {path / FILE_NAME}"
+        raise ConfigError(f"--config: the folder {path} holds no {FILE_NAME}", hint)
+    return path / FILE_NAME
+
+
+def _profile_file(name: str, folder: Path) -> Path:
+    for place in (folder, packaged_conf()):
+        file = place / "profile" / f"{name}.yaml"
+        if Path(name).name == name and file.is_file():
+            return file
+    known = ", ".join(profile_names(folder))
+    raise ConfigError(f"--profile: there is no profile {name!r}", f"use one of: {known}")
+
+
+def _build(layers: Sequence[Mapping[str, Any]]) -> Config:
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), *layers))
+    except OmegaConfBaseException as error:
+        key = error.full_key or "a setting"
+        reason = str(error.msg or error).partition("\n")[0]
+        hint = f"check the ${{...}} in the value of {key}"
+        raise ConfigError(f"{key} cannot be resolved: {reason}", hint) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
