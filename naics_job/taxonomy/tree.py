@@ -144,7 +144,7 @@ class Taxonomy:
     def pair_distance(self, a: IntArray, b: IntArray) -> IntArray:
         """Edges `[n]` int16 between `a` `[n]` and `b` `[n]`, element by element."""
         left, right = self.ancestors[a], self.ancestors[b]  # [n, max_depth + 1]
-        shared = ((left == right) & (left >= 0)).sum(axis=1, dtype=np.int16)
+        shared: IntArray = ((left == right) & (left >= 0)).sum(axis=1, dtype=np.int16)
         depth = self.depth.astype(np.int16)
         return depth[a] + depth[b] - 2 * shared
 

@@ -1,0 +1,61 @@
+"""The channels of the bundled source: plain sentences composed from titles alone.
+
+No text of the Census Bureau is part of the package. A code is described by where it stands, its
+examples are the titles of its children, and its neighbours say what it is not. Explicit exclusions
+are unknown here, so `excluded_codes` stays empty.
+"""
+
+from naics_job.data.channels import CodeText
+from naics_job.taxonomy.tree import IntArray, Taxonomy
+
+KIND = {
+    2: "a sector",
+    3: "a subsector",
+    4: "an industry group",
+    5: "an industry",
+    6: "a national industry",
+}
+
+
+def composed_channels(taxonomy: Taxonomy) -> list[CodeText]:
+    """The channels of every code in taxonomy order."""
+    children: dict[int, list[int]] = {}
+    for position, above in enumerate(taxonomy.parent.tolist()):
+        children.setdefault(above, []).append(position)
+    return [_channels(taxonomy, position, children) for position in range(len(taxonomy))]
+
+
+def _channels(taxonomy: Taxonomy, position: int, children: dict[int, list[int]]) -> CodeText:
+    title, code = taxonomy.titles[position], taxonomy.codes[position]
+    family = children[int(taxonomy.parent[position])]
+    below = [taxonomy.titles[child] for child in children.get(position, [])]
+    return CodeText(
+        code=code,
+        title=title,
+        description=_description(taxonomy, position, below),
+        description_source="composed",
+        examples=[name for name in below if name != title],
+        excluded=[
+            f"Not {taxonomy.titles[other]}, which is code {taxonomy.codes[other]}."
+            for other in family
+            if other != position
+        ],
+        excluded_codes=[],
+    )
+
+
+def _description(taxonomy: Taxonomy, position: int, below: list[str]) -> str:
+    title = taxonomy.titles[position]
+    sentences = [f"{title} is {KIND[int(taxonomy.level[position])]}."]
+    above = _titles_above(taxonomy, taxonomy.ancestors[position, 1:], title)
+    if above:
+        sentences.append(f"It is part of {'; part of '.join(above)}.")
+    if len(below) > 1:
+        sentences.append(f"It is divided into {len(below)} parts.")
+    return " ".join(sentences)
+
+
+def _titles_above(taxonomy: Taxonomy, ancestors: IntArray, title: str) -> list[str]:
+    """Titles of the ancestors, nearest first, each once; a code often has its parent's title."""
+    names = [taxonomy.titles[row] for row in ancestors.tolist() if row >= 0][::-1]
+    return [name for name in dict.fromkeys(names) if name != title]
