@@ -4,7 +4,7 @@
     event(log, logging.INFO, "data.prepared", rows=2125, source="census")
 
 What is true for many events in a row (run, step, phase) is bound once with `bind` and added to
-every JSON line. Only loggers below `naics_job` speak at INFO; other packages are heard from WARNING on.
+every JSON line. Loggers below `naics_job` speak at INFO; other packages are heard from WARNING on.
 """
 
 import json

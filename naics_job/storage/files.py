@@ -115,7 +115,7 @@ def write_bytes_atomic(url: str, data: bytes) -> None:
     """Write a small file so that a reader sees the old content or the new, nothing between."""
     with translated("write", url):
         if (path := local_path(url)) is not None:
-            _replace(path, lambda file: file.write(data))
+            replace_local(path, lambda file: file.write(data))
             return
         fs, inside = filesystem(url)
         fs.pipe_file(inside, data)
@@ -126,7 +126,7 @@ def copy_into(local: Path, url: str) -> None:
     with translated("write", url):
         if (path := local_path(url)) is not None:
             with local.open("rb") as source:
-                _replace(path, lambda file: shutil.copyfileobj(source, file, CHUNK_BYTES))
+                replace_local(path, lambda file: shutil.copyfileobj(source, file, CHUNK_BYTES))
             return
         fs, inside = filesystem(url)
         fs.put_file(str(local), inside)
@@ -149,7 +149,7 @@ def fetch(url: str, cache_dir: Path, timeout_s: float | None = None) -> Path:
         target = cache_dir / f"{key[:16]}-{inside.rstrip('/').rsplit('/', 1)[-1]}"
         if not target.exists():
             with fs.open(inside, "rb", block_size=CHUNK_BYTES) as source:
-                _replace(target, lambda file: _download(source, file, url, info.get("size")))
+                replace_local(target, lambda file: _download(source, file, url, info.get("size")))
         return target
 
 
@@ -217,8 +217,36 @@ def free_bytes(url: str) -> int | None:
     return shutil.disk_usage(path).free
 
 
-def _replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Fill a temporary file next to `target`, sync it, and rename it onto `target`."""
+def version_of(url: str) -> str:
+    """Return a token that changes when the file is rewritten, "" where the storage gives none."""
+    with translated("look for", url):
+        if (path := local_path(url)) is not None:
+            status = path.stat()
+            return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+        fs, inside = filesystem(url)
+        info = fs.info(inside)
+        marks = ("ETag", "etag", "LastModified", "mtime", "created", "generation", "VersionId")
+        return "|".join(f"{mark}={info[mark]}" for mark in marks if info.get(mark))
+
+
+def remove_leftovers(url: str) -> None:
+    """Remove temporary files that a killed writer left in a local folder.
+
+    Only for folders with one writer, which calls this.
+    """
+    path = local_path(url)
+    if path is not None and path.is_dir():
+        with translated("clean", url):
+            for leftover in path.glob(f".*{TEMPORARY}"):
+                leftover.unlink(missing_ok=True)
+
+
+def replace_local(target: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Fill a temporary file next to `target`, sync it, and rename it onto `target`.
+
+    Raises:
+        OSError: as it came; callers wrap it in `translated`. `target` is as it was before.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(target) as temporary:
         with temporary.open("xb") as file:  # 0666 minus umask, unlike tempfile's 0600
