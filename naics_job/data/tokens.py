@@ -1,0 +1,237 @@
+"""The tokens of every text, computed once and kept in content-addressed shards.
+
+The folder of a store is named by a digest of the texts, the tokenizer and the layout, so a store
+can be stale only by being damaged, and damage is found by the checksums of its manifest. Lengths
+are cut when a view is read, not when the store is built: `max_tokens` is no part of the digest.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from tokenizers import Tokenizer
+
+from naics_job.config.data_schema import DataLoaderConfig
+from naics_job.data.contracts import CHANNELS
+from naics_job.data.prepare import NaicsData
+from naics_job.data.views import Pieces, Segments, leading, ranges, sampled, seed_key
+from naics_job.errors import DataError
+from naics_job.observability.logs import event
+from naics_job.storage import files
+from naics_job.taxonomy.tree import BoolArray, IntArray
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # grows when the same texts and tokenizer give other tokens or shards
+MANIFEST = "manifest.json"  # written last: a folder without it is not a store
+SUFFIX = {"examples": ";"}  # closes each item, so that items of one view do not run together
+ARRAYS = ("ids", "segment_tokens", "code_segments")  # of each channel in a shard, int32
+
+Shard = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Token ids of several texts, one after the other, special tokens included.
+
+    Attributes:
+        ids: `[token]` int32.
+        lengths: `[row]` int64; 0 is a missing channel.
+    """
+
+    ids: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int64]
+
+
+class TokenStore:
+    """Token ids of all codes and channels, with views that fit the length of the channel."""
+
+    def __init__(
+        self,
+        segments: dict[str, Segments],
+        tokenizer: Tokenizer,
+        max_tokens: dict[str, int],
+        digest: str,
+    ) -> None:
+        self.digest = digest
+        self.num_tokens = {channel: len(segments[channel].ids) for channel in CHANNELS}
+        self._segments, self._tokenizer, self._max_tokens = segments, tokenizer, max_tokens
+        self._prefix, self._suffix = _special_tokens(tokenizer)
+        # Views are part of the cached frozen features, so their seed is the content of the store
+        # and not the seed of a run.
+        seed = int(digest[:16], 16)
+        self._keys = {channel: seed_key(seed, row) for row, channel in enumerate(CHANNELS)}
+
+    @classmethod
+    def open_or_build(
+        cls, data: NaicsData, tokenizer_dir: Path, config: DataLoaderConfig
+    ) -> "TokenStore":
+        """Read the store of these texts and this tokenizer, building it when there is none.
+
+        Raises:
+            DataError: the tokenizer is missing or damaged, or the store is damaged.
+        """
+        tokenizer, tokenizer_sha256 = _load_tokenizer(tokenizer_dir)
+        shard_codes = config.streaming.shard_codes
+        facts = [VERSION, data.digest, tokenizer_sha256, shard_codes, CHANNELS]
+        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        folder = files.join(config.streaming.token_dir, digest[:32])
+        if not files.exists(files.join(folder, MANIFEST)):
+            _build(folder, data, tokenizer, shard_codes)
+        segments = _load(folder, len(data.taxonomy))
+        return cls(segments, tokenizer, asdict(config.tokenization.max_tokens), digest)
+
+    def view(self, channel: str, positions: IntArray, view: int) -> Ragged:
+        """The tokens of `positions` `[row]` in view 0, 1, ...; texts that fit are equal in all."""
+        segments, budget = self._segments[channel], self._budget(channel)
+        positions = np.asarray(positions, dtype=np.int64)
+        pieces = leading(segments, positions, budget)
+        if view > 0:
+            long = segments.code_tokens[positions] > budget  # [row]
+            rows = np.flatnonzero(long)
+            drawn = sampled(segments, positions[rows], budget, self._keys[channel], view)
+            pieces = _merge(pieces, ~long, drawn, rows)
+        return self._assemble(segments.ids, pieces, len(positions))
+
+    def encode_text(self, text: str, channel: str) -> Ragged:
+        """The leading tokens of one text that is not in the store, as a row of `channel`."""
+        ids = np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+        length = np.array([min(len(ids), self._budget(channel))])
+        zero = np.zeros(1, dtype=np.int64)
+        return self._assemble(ids, Pieces(zero, zero, length), 1)
+
+    def is_long(self, channel: str) -> BoolArray:
+        """Whether a code's text has more than `max_tokens` tokens, `[code]` bool."""
+        long: BoolArray = self._segments[channel].code_tokens > self._budget(channel)
+        return long
+
+    def _budget(self, channel: str) -> int:
+        return self._max_tokens[channel] - len(self._prefix) - len(self._suffix)
+
+    def _assemble(self, ids: npt.NDArray[np.int32], pieces: Pieces, num_rows: int) -> Ragged:
+        """Copy the pieces into rows, with special tokens around every row that is not empty."""
+        tokens = np.zeros(num_rows, dtype=np.int64)
+        np.add.at(tokens, pieces.row, pieces.length)
+        around = len(self._prefix) + len(self._suffix)
+        lengths = np.where(tokens > 0, tokens + around, 0)
+        begin = np.cumsum(lengths) - lengths  # [row], in the result
+        out = np.empty(int(lengths.sum()), dtype=np.int32)
+        filled = tokens > 0
+        for offset, token in enumerate(self._prefix):
+            out[begin[filled] + offset] = token
+        for offset, token in enumerate(reversed(self._suffix), start=1):
+            out[begin[filled] + lengths[filled] - offset] = token
+        in_front = np.cumsum(pieces.length) - pieces.length  # tokens of earlier pieces
+        in_row = in_front - (np.cumsum(tokens) - tokens)[pieces.row]
+        target = begin[pieces.row] + len(self._prefix) + in_row
+        out[ranges(target, pieces.length)] = ids[ranges(pieces.start, pieces.length)]
+        return Ragged(out, lengths)
+
+
+def _merge(whole: Pieces, keep: BoolArray, drawn: Pieces, rows: IntArray) -> Pieces:
+    """The pieces of the rows to `keep` and the drawn ones of the other `rows`, sorted by row."""
+    row = np.concatenate([whole.row[keep], rows[drawn.row]])
+    start = np.concatenate([whole.start[keep], drawn.start])
+    length = np.concatenate([whole.length[keep], drawn.length])
+    order = np.argsort(row, kind="stable")
+    return Pieces(row[order], start[order], length[order])
+
+
+def _load_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
+    path = folder / "tokenizer.json"
+    hint = "model.base_model_name must name a model with a fast tokenizer (tokenizer.json)"
+    data = files.read_bytes(str(path)) if path.exists() else b""
+    try:
+        parsed = json.loads(data)
+    except ValueError as error:
+        state = "is damaged" if data else "is missing"
+        raise DataError(f"tokenizer {path} {state}", hint) from error
+    if not isinstance(parsed, dict) or "model" not in parsed:
+        raise DataError(f"{path} is not a tokenizer", hint)
+    tokenizer = Tokenizer.from_str(data.decode())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer, hashlib.sha256(data).hexdigest()
+
+
+def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids a tokenizer puts before and after a text."""
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    full = tokenizer.encode("a").ids
+    begin = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    return full[:begin], full[begin + len(bare) :]
+
+
+def _build(folder: str, data: NaicsData, tokenizer: Tokenizer, shard_codes: int) -> None:
+    """Write the shards and then the manifest; two processes may do this at once."""
+    num_codes = len(data.taxonomy)
+    shards = {}
+    for begin in range(0, num_codes, shard_codes):
+        name = f"shard-{begin // shard_codes:05d}.safetensors"
+        arrays: Shard = {}
+        for channel in CHANNELS:
+            texts = data.texts[channel][begin : begin + shard_codes]
+            for key, values in _encode(texts, SUFFIX.get(channel, ""), tokenizer).items():
+                arrays[f"{channel}.{key}"] = values
+        content = save(arrays)
+        files.write_bytes_atomic(files.join(folder, name), content)
+        shards[name] = hashlib.sha256(content).hexdigest()
+    manifest = {"version": VERSION, "num_codes": num_codes, "shards": shards}
+    text = json.dumps(manifest, indent=2, sort_keys=True)
+    files.write_bytes_atomic(files.join(folder, MANIFEST), text.encode())
+    event(log, logging.INFO, "tokens.built", folder=folder, codes=num_codes, shards=len(shards))
+
+
+def _encode(texts: list[list[str]], suffix: str, tokenizer: Tokenizer) -> Shard:
+    flat = [segment + suffix for segments in texts for segment in segments]
+    encoded = [item.ids for item in tokenizer.encode_batch(flat, add_special_tokens=False)]
+    values = (
+        [token for ids in encoded for token in ids],
+        [len(ids) for ids in encoded],
+        [len(segments) for segments in texts],
+    )
+    return {key: np.array(row, np.int32) for key, row in zip(ARRAYS, values, strict=True)}
+
+
+def _load(folder: str, num_codes: int) -> dict[str, Segments]:
+    """Read all shards of a store, comparing each with its checksum."""
+    hint = f"delete the folder {folder}; the next start builds it again"
+    url = files.join(folder, MANIFEST)
+    try:
+        manifest = json.loads(files.read_bytes(url))
+        names, known = dict(manifest["shards"]), int(manifest["num_codes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"token store manifest {url} is damaged", hint) from error
+    if known != num_codes:
+        raise DataError(f"{url} is of {known} codes, the taxonomy has {num_codes}", hint)
+    shards = []
+    for name, sha256 in sorted(names.items()):
+        shard_url = files.join(folder, name)
+        if not files.exists(shard_url):
+            raise DataError(f"token shard {shard_url} is missing", hint)
+        content = files.read_bytes(shard_url)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise DataError(f"token shard {shard_url} is damaged: its sha256 differs", hint)
+        try:
+            shards.append(load(content))
+        except SafetensorError as error:
+            raise DataError(f"token shard {shard_url} cannot be read: {error}", hint) from error
+    return {channel: _join(shards, channel) for channel in CHANNELS}
+
+
+def _join(shards: list[Shard], channel: str) -> Segments:
+    ids, segment_tokens, code_segments = (
+        np.concatenate([shard[f"{channel}.{key}"] for shard in shards]) for key in ARRAYS
+    )
+    return Segments(
+        ids=ids,
+        token_start=np.concatenate(([0], np.cumsum(segment_tokens, dtype=np.int64))),
+        segment_start=np.concatenate(([0], np.cumsum(code_segments, dtype=np.int64))),
+    )
