@@ -1,0 +1,142 @@
+"""The training objective: which terms there are and what each weighs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from naics_job.config.model_schema import FalseNegativesConfig, LossConfig
+from naics_job.errors import NaicsJobError
+from naics_job.geometry.lorentz import Curvature
+from naics_job.loss.attract import AttractionLoss
+from naics_job.loss.contrastive import DecoupledContrastiveLoss
+from naics_job.loss.hierarchy import HierarchyLoss
+from naics_job.loss.load_balance import LoadBalanceLoss
+from naics_job.loss.margins import adaptive_margin
+from naics_job.loss.radius import RadiusLoss
+from naics_job.loss.rank_order import LambdaRankLoss
+
+
+class NonFiniteLossError(NaicsJobError):
+    """A loss term is infinite or not a number; `term` names it."""
+
+    def __init__(self, message: str, hint: str = "", term: str = "") -> None:
+        super().__init__(message, hint)
+        self.term = term
+
+    def __reduce__(self) -> tuple[type["NonFiniteLossError"], tuple[str, str, str]]:  # type: ignore[override]
+        return type(self), (str(self.args[0]), self.hint, self.term)
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """What the terms of one step need; distances are geodesic."""
+
+    distance: Tensor  # [batch, code] anchors to the codes of the step
+    tree_distance: Tensor  # [batch, code] edges
+    positive: Tensor  # [batch] int64, the positive's column in `distance`
+    keep: Tensor  # [batch, code] bool, the codes that are negatives of the anchor
+    attract: Tensor  # [batch, code] bool, suspected false negatives to pull in
+    pair_margin: Tensor  # [batch] 1 / tree distance of anchor and positive
+    anchor_radius: Tensor  # [batch] distance from the origin
+    radius: Tensor  # [code]
+    depth: Tensor  # [code] edges from the root of the tree
+    importance: Tensor  # [expert] gate probability over the global batch
+    load: Tensor  # [expert] codes sent to each expert over the global batch
+    curvature: Curvature
+
+
+@dataclass(frozen=True)
+class Term:
+    """One line of the objective."""
+
+    weight: Callable[[LossConfig, FalseNegativesConfig], float]
+    build: Callable[[LossConfig], nn.Module]
+    arguments: Callable[[LossInputs, LossConfig], tuple[Tensor | float, ...]]
+
+
+def _contrastive(inputs: LossInputs, config: LossConfig) -> tuple[Tensor, ...]:
+    pull = inputs.distance.gather(1, inputs.positive[:, None]).squeeze(1)  # [batch]
+    return pull, inputs.distance, inputs.keep, _margin(inputs, config)
+
+
+def _tree(inputs: LossInputs, config: LossConfig) -> tuple[Tensor, ...]:
+    # The tree is known for every pair, so what the mask hides from the push counts here as well.
+    return inputs.distance, inputs.tree_distance, inputs.tree_distance > 0
+
+
+TERMS = {
+    "contrastive": Term(lambda loss, _: 1.0, DecoupledContrastiveLoss, _contrastive),
+    "hierarchy": Term(lambda loss, _: loss.hierarchy_weight, lambda _: HierarchyLoss(), _tree),
+    "rank_order": Term(lambda loss, _: loss.rank_order_weight, LambdaRankLoss, _tree),
+    "radius": Term(
+        lambda loss, _: loss.radius_reg_weight,
+        lambda _: RadiusLoss(),
+        lambda inputs, _: (inputs.radius, inputs.depth, inputs.curvature),
+    ),
+    "load_balance": Term(
+        lambda loss, _: loss.load_balancing_coef,
+        lambda _: LoadBalanceLoss(),
+        lambda inputs, _: (inputs.importance, inputs.load),
+    ),
+    "attract": Term(
+        lambda _, negatives: 0.0 if negatives.strategy == "eliminate" else negatives.attract_weight,
+        lambda _: AttractionLoss(),
+        lambda inputs, _: (inputs.distance, inputs.attract),
+    ),
+}
+
+
+class Objective(nn.Module):
+    """Weighted sum of the loss terms; a term of weight 0 is not built and has no parameters."""
+
+    def __init__(self, config: LossConfig, false_negatives: FalseNegativesConfig) -> None:
+        super().__init__()
+        self.config = config
+        weights = {name: term.weight(config, false_negatives) for name, term in TERMS.items()}
+        self.weights = {name: weight for name, weight in weights.items() if weight > 0}
+        self.terms = nn.ModuleDict({name: TERMS[name].build(config) for name in self.weights})
+
+    def forward(self, inputs: LossInputs) -> dict[str, Tensor]:
+        """Each term before its weight, and their weighted sum "total".
+
+        Raises:
+            NonFiniteLossError: a term is not finite; the first such term is named.
+        """
+        terms: dict[str, Tensor] = {
+            name: term(*TERMS[name].arguments(inputs, self.config))
+            for name, term in self.terms.items()
+        }
+        _require_finite(terms)
+        weighted = [weight * terms[name] for name, weight in self.weights.items()]
+        return {**terms, "total": torch.stack(weighted).sum()}
+
+    @torch.no_grad()
+    def statistics(self, inputs: LossInputs) -> dict[str, Tensor]:
+        """Numbers worth a log line: the mean margin of the negatives and the learned scales."""
+        margin = _margin(inputs, self.config).masked_fill(~inputs.keep, 0.0)
+        found = {"margin": margin.sum() / inputs.keep.sum().clamp_min(1)}
+        for term in self.terms.values():
+            if isinstance(term, HierarchyLoss):
+                found["hierarchy_scale"] = term.scale
+            elif isinstance(term, RadiusLoss):
+                found["radius_step"] = term.step
+        return found
+
+
+def _margin(inputs: LossInputs, config: LossConfig) -> Tensor:
+    radii = inputs.anchor_radius, inputs.radius
+    return adaptive_margin(*radii, inputs.pair_margin, config.base_margin)
+
+
+def _require_finite(terms: dict[str, Tensor]) -> None:
+    finite = torch.isfinite(torch.stack([term.detach() for term in terms.values()]))
+    if bool(finite.all()):  # the one wait for the device per step
+        return
+    name = next(name for name, good in zip(terms, finite.tolist(), strict=True) if not good)
+    raise NonFiniteLossError(
+        f"the loss term {name} is {terms[name].item()}",
+        "lower training.learning_rate, or use training.trainer.precision=32-true",
+        name,
+    )
