@@ -134,8 +134,11 @@ def _refuse_unknown(key: str, raw: RawValue, layer: Layer, root: type) -> NoRetu
         ((name, raw),) = raw.items()
         key = f"{key}.{name}"
     near = nearest_key(key, root)
-    group = near in set(known_sections(root))
-    fix = f"did you mean the group {near}?" if group else f"did you mean {near}?"
+    fix = f"did you mean {near}?"
+    if near in set(known_sections(root)):
+        below = (known for known in known_keys(root) if known.startswith(f"{near}."))
+        names = dict.fromkeys(known.removeprefix(f"{near}.").partition(".")[0] for known in below)
+        fix = f"the group {near} holds {', '.join(names)}."
     raise ConfigError(
         f"{key}={_shown(raw)} ({place}): there is no setting {key}",
         f"{fix} `naics-embedder tools config` lists all settings",

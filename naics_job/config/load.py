@@ -75,6 +75,13 @@ def packaged_conf() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "conf"
 
 
+def file_to_edit(path: Path | None) -> Path:
+    """Return the settings file that belongs to the user: `path`, or the working folder's."""
+    if path is None:
+        return Path("conf") / FILE_NAME
+    return path / FILE_NAME if path.is_dir() else path
+
+
 def profile_names(folder: Path) -> list[str]:
     """List the profiles of a settings folder and of the package."""
     folders = (folder / "profile", packaged_conf() / "profile")

@@ -44,7 +44,7 @@ def nearest_key(key: str, schema: type) -> str:
     """Return the known setting or section closest to `key`.
 
     The last word decides first: `data.batch_size` means `data_loader.batch_size`, not one of its
-    neighbours in `data`. Otherwise the whole dotted key is compared.
+    neighbours in `data`. Next come its neighbours, then their section, then the whole dotted key.
     """
     candidates = [*known_keys(schema), *known_sections(schema)]
     word = key.rpartition(".")[2]
@@ -52,5 +52,7 @@ def nearest_key(key: str, schema: type) -> str:
     section = key.rpartition(".")[0]
     siblings = [other for other in candidates if other.rpartition(".")[0] == section]
     near_sibling = difflib.get_close_matches(key, siblings, n=1, cutoff=0.75)
+    if not same_word and not near_sibling and section in candidates:
+        return section
     pool = same_word or near_sibling or candidates
     return difflib.get_close_matches(key, pool, n=1, cutoff=0.0)[0]

@@ -1,0 +1,32 @@
+"""The command `naics-embedder`. Nothing heavy is imported until a command runs."""
+
+import sys
+
+import typer
+
+from naics_job.cli import data, evaluate, search, tools, train
+from naics_job.cli.failures import INTERRUPTED
+
+app = typer.Typer(
+    name="naics-embedder",
+    help="Hyperbolic embeddings of NAICS industry codes: data, training, evaluation, search.",
+    rich_markup_mode=None,  # Rich takes as long to import as all the rest of --help
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train.train)
+app.command("train-seq")(train.train_seq)
+app.command("evaluate")(evaluate.evaluate)
+app.command("search")(search.search)
+app.add_typer(data.app, name="data")
+app.add_typer(tools.app, name="tools")
+
+
+def main() -> None:
+    """Run the command line; the entry point of the package."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,138 @@
+"""Where the SADC phases of a run will lie, worked out from settings alone."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from naics_job.config.data_schema import DataConfig
+from naics_job.config.schema import Config
+from naics_job.curriculum.schedule import Borders, Curriculum, Phase
+from naics_job.taxonomy.codes import bundled_titles, level_of, sector_of
+
+LEAF_LEVEL = 6
+
+
+@dataclass(frozen=True)
+class PhaseSpan:
+    """One row of the table; `end_step` is the first step that no longer belongs to the phase."""
+
+    phase: int
+    title: str
+    start: float  # fractions of the run
+    end: float
+    start_epoch: float
+    end_epoch: float
+    start_step: int
+    end_step: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The length of a run and its phases, with what was assumed to get there."""
+
+    num_codes: int
+    codes_source: str
+    num_heldout: int
+    num_processes: int
+    processes_assumed: bool
+    anchors_per_step: int
+    steps_per_epoch: int
+    max_epochs: int
+    total_steps: int
+    spans: tuple[PhaseSpan, ...]
+    warnings: tuple[str, ...]
+
+
+def planned_phases(config: Config) -> Plan:
+    """Work out the phases of a run that starts fresh with `config`.
+
+    The number of codes is that of the prepared table if there is one, else of the bundled table.
+    """
+    num_codes, num_leaves, source = _count_codes(config)
+    share = config.data_loader.val_split
+    num_heldout = max(1, round(share * num_leaves)) if share > 0 else 0
+    processes, assumed = _num_processes(config)
+    training = config.training
+    anchors = config.data_loader.global_batch_size or (
+        config.data_loader.batch_size * processes * training.accumulate_grad_batches
+    )
+    per_epoch = math.ceil((num_codes - num_heldout) / anchors)
+    total = per_epoch * training.max_epochs
+    borders = Borders.planned(config.curriculum, total, None)
+    curriculum = Curriculum(config.curriculum, config.sampling, borders)
+    return Plan(
+        num_codes=num_codes,
+        codes_source=source,
+        num_heldout=num_heldout,
+        num_processes=processes,
+        processes_assumed=assumed,
+        anchors_per_step=anchors,
+        steps_per_epoch=per_epoch,
+        max_epochs=training.max_epochs,
+        total_steps=total,
+        spans=tuple(_spans(borders, per_epoch)),
+        warnings=tuple(curriculum.preflight(training.max_epochs, per_epoch)),
+    )
+
+
+def _spans(borders: Borders, per_epoch: int) -> list[PhaseSpan]:
+    ends = (borders.phase1_end, borders.phase2_end, borders.phase3_end)
+    steps = borders.steps
+    rows = [(Phase.STRUCTURAL, Phase.STRUCTURAL.title, 0.0, ends[0], 0, steps[0])]
+    geometric = Phase.GEOMETRIC.title
+    if borders.two_phase:
+        rows.append((Phase.GEOMETRIC, geometric, ends[0], 1.0, steps[0], borders.total_steps))
+    else:
+        rows.append((Phase.GEOMETRIC, geometric, ends[0], ends[1], steps[0], steps[1]))
+        last = Phase.MITIGATION
+        rows.append((last, last.title, ends[1], ends[2], steps[1], steps[2]))
+        if ends[2] < 1:
+            rest = f"{geometric}, clusters off"
+            rows.append((Phase.GEOMETRIC, rest, ends[2], 1.0, steps[2], borders.total_steps))
+    return [
+        PhaseSpan(int(phase), title, start, end, first / per_epoch, after / per_epoch, first, after)
+        for phase, title, start, end, first, after in rows
+    ]
+
+
+def _num_processes(config: Config) -> tuple[int, bool]:
+    """Processes of the run, and whether that is a guess: only a running job can count devices."""
+    devices = config.training.trainer.get("devices", "auto")
+    nodes = int(config.training.trainer["num_nodes"])
+    if isinstance(devices, str) and devices != "auto":
+        devices = [int(part) for part in devices.split(",") if part.strip()]
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        return len(devices) * nodes, False
+    if isinstance(devices, int) and devices > 0:
+        return devices * nodes, False
+    return nodes, True
+
+
+def _count_codes(config: Config) -> tuple[int, int, str]:
+    """Codes, six-digit codes among them, and where that was read."""
+    kept = [code for code, _ in bundled_titles() if _is_kept(code, config.data)]
+    num_codes = min(config.data.max_codes or len(kept), len(kept))
+    source = "of the bundled code table"
+    prepared = _prepared_rows(config)
+    if prepared is not None:
+        num_codes, source = prepared, f"of {config.data_loader.streaming.descriptions}"
+    leaves = sum(level_of(code) == LEAF_LEVEL for code in kept)
+    return num_codes, round(leaves * num_codes / max(1, len(kept))), source
+
+
+def _is_kept(code: str, data: DataConfig) -> bool:
+    return not data.sectors or sector_of(code) in map(sector_of, data.sectors)
+
+
+def _prepared_rows(config: Config) -> int | None:
+    """Rows of the local table of descriptions, if it is one of these settings."""
+    url = config.data_loader.streaming.descriptions
+    if "://" in url or not Path(f"{url}.manifest.json").is_file():
+        return None
+    from naics_job.storage.files import read_manifest
+
+    manifest = read_manifest(url)
+    wanted = {"sectors": list(config.data.sectors), "max_codes": config.data.max_codes}
+    same = manifest is not None and wanted.items() <= manifest.extra.items()
+    return manifest.rows if manifest is not None and same else None

@@ -1,0 +1,59 @@
+"""From exceptions to what a terminal and a cluster understand: two lines and an exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from naics_job.errors import NaicsJobError
+
+DEBUG_VARIABLE = "NAICS_DEBUG"
+UNEXPECTED = 70
+INTERRUPTED = 130
+
+
+@contextmanager
+def exit_on_error(verbose: bool = False) -> Iterator[None]:
+    """End the process with the right code and a short message when the body fails.
+
+    A `NaicsJobError` gives its message, its hint and its exit code. Anything else is a defect of
+    ours: code 70, with the traceback when `verbose` or when NAICS_DEBUG is set.
+    """
+    try:
+        yield
+    except NaicsJobError as error:
+        _print_traceback(verbose)
+        _fail(str(error.args[0]), error.hint, error.exit_code)
+    except KeyboardInterrupt:
+        interrupted()
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except Exception as error:
+        _print_traceback(verbose)
+        hint = "" if _debug(verbose) else f"--verbose or {DEBUG_VARIABLE}=1 shows where it happened"
+        _fail(f"unexpected {type(error).__name__}: {error}", hint, UNEXPECTED)
+
+
+def interrupted() -> None:
+    """End as a shell expects after Ctrl-C."""
+    print("interrupted", file=sys.stderr)
+    raise typer.Exit(INTERRUPTED)
+
+
+def _fail(message: str, hint: str, exit_code: int) -> None:
+    print("error: " + " ".join(message.split("\n")), file=sys.stderr)
+    if hint:
+        print("  hint: " + " ".join(hint.split("\n")), file=sys.stderr)
+    raise typer.Exit(exit_code)
+
+
+def _debug(verbose: bool) -> bool:
+    return verbose or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+def _print_traceback(verbose: bool) -> None:
+    if _debug(verbose):
+        traceback.print_exc()

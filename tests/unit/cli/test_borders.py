@@ -1,0 +1,123 @@
+"""Where the phases lie, and how `tools config` shows it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from naics_job.cli.borders import planned_phases
+from naics_job.cli.show_config import WIDTH, as_json, as_table, as_yaml
+from naics_job.config.load import load_config
+from naics_job.storage.files import Manifest, write_manifest
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_phases_of_a_run_worked_by_hand() -> None:
+    """2,125 codes, 5 % of 1,012 six-digit ones held out: 2,074 anchors, 65 steps of 32."""
+    result = planned_phases(load_config(overrides=["training.trainer.max_epochs=10"]).config)
+    assert (result.num_codes, result.num_heldout) == (2125, 51)
+    assert (result.steps_per_epoch, result.total_steps) == (65, 650)
+    spans = [(s.phase, s.start, s.end, s.start_step, s.end_step) for s in result.spans]
+    assert spans == [(1, 0.0, 0.3, 0, 195), (2, 0.3, 0.7, 195, 455), (3, 0.7, 1.0, 455, 650)]
+    assert result.spans[1].start_epoch == 3.0
+    assert not result.warnings
+
+
+def test_mitigation_may_end_early() -> None:
+    result = planned_phases(load_config(overrides=["curriculum.phase3_end=0.9"]).config)
+    assert [span.phase for span in result.spans] == [1, 2, 3, 2]
+    assert "clusters off" in result.spans[-1].title
+    assert result.spans[-1].end_step == result.total_steps
+
+
+def test_two_phases() -> None:
+    result = planned_phases(load_config(overrides=["curriculum.phase_mode=two_phase"]).config)
+    assert [(span.phase, span.end) for span in result.spans] == [(1, 0.3), (2, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "anchors", "processes", "assumed"),
+    [
+        (["training.trainer.devices=4"], 128, 4, False),
+        (["training.trainer.devices=[0,1]", "training.trainer.num_nodes=2"], 128, 4, False),
+        (["training.trainer.devices='0,1,2'"], 96, 3, False),
+        (["training.trainer.devices=auto"], 32, 1, True),
+        (["training.trainer.devices=-1"], 32, 1, True),
+        (["training.trainer.accumulate_grad_batches=3"], 96, 1, False),
+        (["data_loader.global_batch_size=512"], 512, 1, False),
+    ],
+)
+def test_anchors_per_step(
+    overrides: list[str], anchors: int, processes: int, assumed: bool
+) -> None:
+    result = planned_phases(load_config(overrides=overrides).config)
+    assert result.anchors_per_step == anchors
+    assert (result.num_processes, result.processes_assumed) == (processes, assumed)
+
+
+def test_a_late_clustering_start_is_warned_of() -> None:
+    overrides = ["curriculum.fn_curriculum_start_epoch=99"]
+    loaded = load_config(overrides=overrides)
+    result = planned_phases(loaded.config)
+    assert any("fn_curriculum_start_epoch=99" in warning for warning in result.warnings)
+    assert "warning: " in as_table(loaded, result)
+
+
+def test_the_prepared_table_is_counted_when_it_fits_the_settings(tmp_path: Path) -> None:
+    url = str(tmp_path / "data" / "naics_descriptions.parquet")
+    (tmp_path / "data").mkdir()
+    manifest = Manifest(
+        file="naics_descriptions.parquet",
+        sha256="0" * 64,
+        rows=1500,
+        schema_version=1,
+        source="census",
+        inputs={},
+        config_hash="",
+        created_at="2026-01-01T00:00:00+00:00",
+        extra={"sectors": [], "max_codes": None},
+    )
+    write_manifest(url, manifest)
+    result = planned_phases(load_config(overrides=[f"dirs.data_dir={tmp_path}/data"]).config)
+    assert (result.num_codes, result.codes_source) == (1500, f"of {url}")
+    write_manifest(url, replace(manifest, extra={"sectors": ["11"], "max_codes": None}))
+    result = planned_phases(load_config(overrides=[f"dirs.data_dir={tmp_path}/data"]).config)
+    assert result.num_codes == 2125
+
+
+def test_a_slice_counts_its_own_codes() -> None:
+    result = planned_phases(load_config(overrides=["data.sectors=[11]"]).config)
+    assert result.num_codes == 131
+    assert "bundled" in result.codes_source
+
+
+def test_the_table_is_readable() -> None:
+    loaded = load_config(
+        profile="smoke", overrides=["seed=7", "data.census_url=file://" + "x" * 99]
+    )
+    lines = as_table(loaded, planned_phases(loaded.config)).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    rows = {line.split()[0]: line.split() for line in lines if line.split()}
+    assert rows["seed"] == ["seed", "7", "override"]
+    assert rows["max_codes"] == ["max_codes", "60", "profile"]
+    assert rows["lora.dropout"] == ["lora.dropout", "0.05", "default"]
+    assert any("60 codes" in line for line in lines)
+    assert any(line.split()[:3] == ["3", "false-negative", "mitigation"] for line in lines)
+
+
+def test_yaml_reads_back_and_json_is_whole(tmp_path: Path) -> None:
+    loaded = load_config(profile="smoke")
+    result = planned_phases(loaded.config)
+    text = as_yaml(loaded, result)
+    (tmp_path / "again.yaml").write_text(text)
+    assert load_config(tmp_path / "again.yaml").hash == loaded.hash
+    whole = json.loads(as_json(loaded, result))
+    assert whole["config"] == yaml.safe_load(text)
+    assert set(whole) == {"config", "provenance", "hash", "sources", "sadc"}
+    assert [span["phase"] for span in whole["sadc"]["spans"]] == [1, 2, 3]
