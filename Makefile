@@ -1,0 +1,74 @@
+# Everything a developer runs. Needs Python 3.11 or newer and make; uv is fetched when missing.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test check format lint types lock smoke bench clean
+
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
+BIN := .venv/bin
+STAMP := .venv/.synced
+
+# uv does not read pip's variables: a local folder of wheels or a mirror named there counts here too.
+comma := ,
+space := $(subst ,, )
+ifneq ($(PIP_FIND_LINKS),)
+export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
+endif
+ifneq ($(PIP_INDEX_URL),)
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+help:  ## list these commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP)  ## install the project and its tools into .venv
+
+$(STAMP): pyproject.toml | $(UV)
+	$(UV) sync --all-extras
+	@touch $@
+
+.tools/bin/uv:
+	python3 -m venv .tools
+	.tools/bin/python -m pip install --quiet 'uv>=0.9'
+
+quickstart: setup  ## train, evaluate and export on the whole taxonomy, without any network
+	$(BIN)/naics-embedder train --profile quickstart
+
+smoke: setup  ## the same on 60 codes, in a minute or so
+	$(BIN)/naics-embedder train --profile smoke
+
+test: setup  ## unit and integration tests
+	$(BIN)/pytest -m "not e2e and not gpu"
+
+check: lint types lock-check  ## every static check of the CI
+
+lint: setup  ## style, format, import layers, YAML
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict .
+
+types: setup  ## mypy, strict
+	$(BIN)/mypy
+
+format: setup  ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Hashes are those of the public registry: a local folder of wheels must not leak into the lock.
+lock: setup  ## renew requirements.lock (Linux x86-64, Python 3.11)
+	env -u UV_FIND_LINKS $(UV) pip compile pyproject.toml --quiet --upgrade --generate-hashes \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+	$(BIN)/python .ci/lock.py --stamp
+
+.PHONY: lock-check
+lock-check: setup
+	$(BIN)/python .ci/lock.py
+
+bench: setup  ## every benchmark of benchmarks/
+	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean:  ## remove what was built and cached; data, logs, outputs and checkpoints stay
+	rm -rf .venv .tools build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .import_linter_cache uv.lock
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
