@@ -176,9 +176,10 @@ def _read_rows(path: Path, key: str) -> list[Row]:
     from openpyxl import load_workbook
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # openpyxl: styles it does not know
-            with closing(load_workbook(path, read_only=True, data_only=True)) as book:
+        # openpyxl leaves a damaged file open that it was given by name
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # styles it does not know
+            with closing(load_workbook(file, read_only=True, data_only=True)) as book:
                 sheets = {
                     sheet.title: [list(cells) for cells in sheet.iter_rows(values_only=True)]
                     for sheet in book.worksheets

@@ -133,7 +133,7 @@ def cut_slice(
 
     `max_codes` is shared out over the first max_codes // 30 sectors. Each gives a prefix of its
     codes in depth-first order, which holds every parent, without a last branch that was cut before
-    it reached six digits. What a small sector leaves over goes to the next ones.
+    it reached six digits. What a small sector leaves over goes to the larger ones.
     """
     known = sorted({sector_of(row.code) for row in rows})
     wanted = {sector_of(sector) for sector in sectors} if sectors else set(known)
@@ -147,8 +147,10 @@ def cut_slice(
     if max_codes is not None:
         groups = groups[: max(1, max_codes // CODES_PER_SECTOR)]
         room = max_codes
-        for index, group in enumerate(groups):
-            groups[index] = _whole_branches(group[: room // (len(groups) - index)])
+        by_size = sorted(range(len(groups)), key=lambda index: len(groups[index]))
+        for turn, index in enumerate(by_size):
+            share = room // (len(groups) - turn)
+            groups[index] = _whole_branches(groups[index][:share])
             room -= len(groups[index])
     kept = [row for group in groups for row in group]
     inside = {row.code for row in kept}
