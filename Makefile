@@ -22,8 +22,11 @@ help:  ## list these commands
 
 setup: $(STAMP)  ## install the project and its tools into .venv
 
+# Not `uv sync`: it resolves for every platform at once and so passes over local wheels that are
+# made for this one, such as a torch without CUDA.
 $(STAMP): pyproject.toml | $(UV)
-	$(UV) sync --all-extras
+	$(UV) venv --quiet --allow-existing .venv
+	$(UV) pip install --quiet --python .venv --editable '.[plots]' --group dev
 	@touch $@
 
 .tools/bin/uv:
