@@ -1,0 +1,141 @@
+"""From channel features to points of the hyperboloid: channel maps, experts, exponential map."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from naics_job.config.model_schema import LossConfig, ModelConfig
+from naics_job.data.contracts import CHANNELS
+from naics_job.geometry.lorentz import exp_map_origin, radius
+from naics_job.model.moe import MixtureOfExperts, expert_statistics
+
+PROJECTION_SEED = 0  # of the fixed start of the channel maps when the sizes differ
+CURVATURE_RANGE = 10.0  # a learned curvature stays within this factor of loss.curvature
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the model says about a list of codes; float32 throughout."""
+
+    points: Tensor  # [code, dim + 1], time component first
+    tangent: Tensor  # [code, dim] before the exponential map
+    gates: Tensor  # [code, expert] softmax over all experts
+    radius: Tensor  # [code] distance from the origin
+    importance: Tensor  # [expert] mean gate probability
+    load: Tensor  # [expert] share of the assignments, no gradient
+    curvature: float | Tensor  # c > 0
+    top_k: int  # experts per code
+
+    def gathered(self, gather: Callable[[Tensor], Tensor]) -> "Encoded":
+        """The codes of all processes, with expert statistics over all of them.
+
+        Args:
+            gather: turns the rows `[code, ...]` of this process into those of all processes; called
+                once.
+        """
+        parts = (self.points, self.tangent, self.gates, self.radius[:, None])
+        rows = gather(torch.cat(parts, dim=1))  # [code, dim + 1 + dim + expert + 1]
+        points, tangent, gates, distance = torch.split(
+            rows, [part.shape[1] for part in parts], dim=1
+        )
+        importance, load = expert_statistics(gates, self.top_k)
+        return Encoded(
+            points, tangent, gates, distance[:, 0], importance, load, self.curvature, self.top_k
+        )
+
+
+def drop_channels(present: Tensor, rate: float) -> Tensor:
+    """Hide each present channel with probability `rate`, but never the last one of a code.
+
+    Args:
+        present: `[code, channel]` bool.
+        rate: in [0, 1).
+    """
+    draw = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
+    last = draw == draw.amax(dim=1, keepdim=True)  # where all are dropped, the largest draw stays
+    return present & ((draw >= rate) | last)
+
+
+class NaicsEmbedder(nn.Module):
+    """Embed codes from the pooled features of their channels.
+
+    tangent = scale * (mean of the mapped present channels + experts(all channels, mask)); the maps
+    start at the identity and the experts at 0, so training starts from the geometry of the text
+    encoder. Features are scaled to length 1 first, as the base encoder was trained to be used.
+    """
+
+    def __init__(self, config: ModelConfig, loss: LossConfig, hidden_size: int) -> None:
+        super().__init__()
+        dim, channels = config.embedding_dim, len(CHANNELS)
+        self.channel_dropout = config.channel_dropout
+        self.feature_dropout = nn.Dropout(config.feature_dropout)
+        start = _start_map(dim, hidden_size)
+        self.maps = nn.Parameter(start.repeat(channels, 1, 1))  # [channel, dim, hidden]
+        self.map_bias = nn.Parameter(torch.zeros(channels, dim))
+        self.null = nn.Parameter(torch.zeros(channels, dim))  # stands for a missing channel
+        nn.init.normal_(self.null, std=dim**-0.5)
+        self.experts = MixtureOfExperts(channels * (dim + 1), dim, config.moe)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.first_curvature = loss.curvature
+        if loss.learn_curvature:
+            self.log_curvature = nn.Parameter(torch.tensor(math.log(loss.curvature)))
+        else:
+            self.register_parameter("log_curvature", None)
+
+    @property
+    def curvature(self) -> float | Tensor:
+        """Curvature c: the setting, or the learned value within a factor of 10 of it."""
+        if self.log_curvature is None:
+            return self.first_curvature
+        middle, reach = math.log(self.first_curvature), math.log(CURVATURE_RANGE)
+        return self.log_curvature.clamp(middle - reach, middle + reach).exp()
+
+    def curvature_value(self) -> float:
+        """The curvature as a number, for what needs no gradient of it."""
+        curvature = self.curvature
+        return curvature if isinstance(curvature, float) else float(curvature.detach())
+
+    def forward(self, features: Tensor, present: Tensor) -> Encoded:
+        """Embed codes.
+
+        Args:
+            features: `[code, channel, hidden]`, ignored where the channel is missing.
+            present: which channels a code has, `[code, channel]` bool.
+        """
+        if self.training and self.channel_dropout:
+            present = drop_channels(present, self.channel_dropout)
+        unit = nn.functional.normalize(features.float(), dim=-1)
+        unit = self.feature_dropout(unit)
+        mapped = (
+            torch.einsum("nch,cdh->ncd", unit, self.maps) + self.map_bias
+        )  # [code, channel, dim]
+        mask = present[..., None]
+        channels = torch.where(mask, mapped, self.null)  # [code, channel, dim]
+        bits = present.to(channels.dtype)  # [code, channel]
+        mixture = self.experts(torch.cat([channels.flatten(1), bits], dim=1))
+        count = bits.sum(1, keepdim=True).clamp_min(1)
+        residual = (mapped * mask).sum(1) / count  # [code, dim]
+        with torch.autocast(features.device.type, enabled=False):  # float32 from here on
+            tangent = self.log_scale.exp() * (residual.float() + mixture.output.float())
+            points = exp_map_origin(tangent, self.curvature)  # [code, dim + 1]
+            return Encoded(
+                points=points,
+                tangent=tangent,
+                gates=mixture.gates,
+                radius=radius(points, self.curvature),
+                importance=mixture.importance,
+                load=mixture.load,
+                curvature=self.curvature,
+                top_k=self.experts.top_k,
+            )
+
+
+def _start_map(dim: int, hidden_size: int) -> Tensor:
+    """Identity `[dim, hidden]`, or a fixed orthogonal projection where the sizes differ."""
+    if dim == hidden_size:
+        return torch.eye(dim)
+    generator = torch.Generator().manual_seed(PROJECTION_SEED)
+    return nn.init.orthogonal_(torch.empty(dim, hidden_size), generator=generator)

@@ -1,0 +1,90 @@
+"""Mixture of experts over the concatenated channels of a code."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from naics_job.config.model_schema import MoeConfig
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What the experts make of a list of codes."""
+
+    output: Tensor  # [code, dim]
+    gates: Tensor  # [code, expert] softmax over all experts, float32
+    importance: Tensor  # [expert] mean gate probability
+    load: Tensor  # [expert] share of the code-to-expert assignments
+
+
+def expert_statistics(gates: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """Importance and load `[expert]`, each of sum 1, of the gates `[code, expert]`.
+
+    With the gates of the global batch these are the global statistics. Only importance has a
+    gradient.
+    """
+    chosen = gates.detach().topk(top_k, dim=1).indices  # [code, k]
+    counts = torch.bincount(chosen.flatten(), minlength=gates.shape[1]).to(gates.dtype)
+    return gates.sum(0) / max(1, len(gates)), counts / max(1, chosen.numel())
+
+
+class Router(nn.Module):
+    """A linear gate over the experts."""
+
+    def __init__(self, in_dim: int, num_experts: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_dim, num_experts)
+        nn.init.normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate distribution `[code, expert]` float32 of `x` `[code, in_dim]`."""
+        gates: Tensor = self.linear(x).float().softmax(dim=-1)
+        return gates
+
+
+class MixtureOfExperts(nn.Module):
+    """Top-k of n two-layer experts (Shazeer et al. 2017, arXiv:1701.06538).
+
+    Differs from the paper: the gates have no noise (the load balancing loss spreads the codes);
+    the weights are the top-k probabilities scaled to sum 1 (for k = 1 the probability itself, as
+    in Switch, else the router would get no gradient from the task); every expert's last layer
+    starts at 0, so the block starts as a residual of 0.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, config: MoeConfig) -> None:
+        super().__init__()
+        self.top_k, self.num_experts = config.top_k, config.num_experts
+        self.router = Router(in_dim, config.num_experts)
+        width = config.hidden_dim
+        self.into = nn.Parameter(torch.empty(config.num_experts, width, in_dim))
+        self.into_bias = nn.Parameter(torch.zeros(config.num_experts, width))
+        self.out = nn.Parameter(torch.zeros(config.num_experts, out_dim, width))
+        self.out_bias = nn.Parameter(torch.zeros(config.num_experts, out_dim))
+        nn.init.normal_(self.into, std=in_dim**-0.5)
+
+    def forward(self, x: Tensor) -> Mixture:
+        """Send each row of `x` `[code, in_dim]` through its top-k experts."""
+        gates = self.router(x)  # [code, expert]
+        top, chosen = gates.topk(self.top_k, dim=1)  # [code, k]
+        weight = top / top.sum(1, keepdim=True) if self.top_k > 1 else top
+        # rows sorted by expert: each expert multiplies its own rows only
+        order = chosen.flatten().argsort(stable=True)  # [code * k]
+        counts = torch.bincount(chosen.flatten(), minlength=self.num_experts).tolist()
+        code = order // self.top_k
+        parts = [
+            self._expert(expert, rows)
+            for expert, rows in enumerate(
+                torch.split(x[code], counts)
+            )  # [rows of the expert, in_dim]
+        ]
+        weighted = torch.cat(parts).to(x.dtype) * weight.flatten()[order, None]  # [code * k, dim]
+        output = x.new_zeros((len(x), self.out.shape[1])).index_add(0, code, weighted)
+        return Mixture(output, gates, *expert_statistics(gates, self.top_k))
+
+    def _expert(self, expert: int, x: Tensor) -> Tensor:
+        hidden = nn.functional.gelu(
+            nn.functional.linear(x, self.into[expert], self.into_bias[expert])
+        )
+        return nn.functional.linear(hidden, self.out[expert], self.out_bias[expert])

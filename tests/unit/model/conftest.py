@@ -1,0 +1,102 @@
+"""A tiny random BERT with a tiny tokenizer, and settings for it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel
+
+from naics_job.config.model_schema import LoraConfig, LossConfig, ModelConfig, MoeConfig
+from naics_job.data.tokens import Ragged
+from naics_job.model.encoder import ChannelEncoder
+from naics_job.model.weights import BaseWeights
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(60))]
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a BERT of 2 layers, hidden size 32, at most 48 tokens, with dropout 0.1."""
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {"intermediate_size": 64, "vocab_size": len(WORDS), "max_position_embeddings": 48}
+    config = BertConfig(**shape, **sizes, initializer_range=0.2)
+    BertModel(config).save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture
+def model_config(tiny_folder: Path) -> ModelConfig:
+    """Settings of a model on the tiny BERT; no dropout anywhere."""
+    lora = {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": ("query", "value")}
+    return ModelConfig(
+        base_model_name=str(tiny_folder),
+        base_model_sha256=None,
+        embedding_dim=32,
+        channel_dropout=0.0,
+        feature_dropout=0.0,
+        gradient_checkpointing=False,
+        eval_every_n_epochs=1,
+        lora=LoraConfig(**lora, start_phase=2),
+        moe=MoeConfig(num_experts=4, top_k=2, hidden_dim=16),
+    )
+
+
+@pytest.fixture
+def loss_config() -> LossConfig:
+    """Loss settings; the model reads the curvature only."""
+    weights = ("hierarchy_weight", "rank_order_weight", "radius_reg_weight", "load_balancing_coef")
+    rest = dict.fromkeys((*weights, "base_margin"), 0.0)
+    return LossConfig(temperature=0.2, curvature=1.0, learn_curvature=False, **rest)
+
+
+@pytest.fixture
+def make_encoder(tiny_folder: Path, model_config: ModelConfig) -> Callable[..., ChannelEncoder]:
+    """Build an encoder of the tiny BERT; adapters start at their usual zero."""
+
+    def make(checkpointing: bool = False, dropout: float = 0.0) -> ChannelEncoder:
+        torch.manual_seed(1)
+        lora = replace(model_config.lora, dropout=dropout)
+        config = replace(model_config, gradient_checkpointing=checkpointing, lora=lora)
+        return ChannelEncoder(BaseWeights(tiny_folder, "folder", "0" * 64), config)
+
+    return make
+
+
+@pytest.fixture
+def ragged() -> Callable[[list[list[int]]], Ragged]:
+    """Token lists as a ragged array."""
+
+    def make(lists: list[list[int]]) -> Ragged:
+        ids = np.array([token for tokens in lists for token in tokens], dtype=np.int32)
+        return Ragged(ids, np.array([len(tokens) for tokens in lists], dtype=np.int64))
+
+    return make
+
+
+@pytest.fixture
+def step_tokens(ragged: Callable[[list[list[int]]], Ragged]) -> dict[str, Ragged]:
+    """Six codes with repeated, short, long and missing texts."""
+
+    def text(*words: int) -> list[int]:
+        return [2, *(word + 4 for word in words), 3]
+
+    long = text(*range(30))
+    titles = [text(i, i + 1) for i in range(5)] + [text(0, 1)]
+    return {
+        "title": ragged(titles),
+        "description": ragged([long, text(5), [], text(5), text(6, 7, 8), long]),
+        "examples": ragged([[], [], [], text(9, 9), text(3, 1, 4, 1, 5), text(9, 9)]),
+        "excluded": ragged([[], text(2), [], [], [], text(2, 3)]),
+    }

@@ -1,0 +1,101 @@
+"""Experts: against a slow reference, start at zero, statistics, gradients."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from naics_job.config.model_schema import MoeConfig
+from naics_job.model.moe import MixtureOfExperts, expert_statistics
+
+
+def build(top_k: int = 2, num_experts: int = 4, zero: bool = False) -> MixtureOfExperts:
+    torch.manual_seed(0)
+    config = MoeConfig(num_experts=num_experts, top_k=top_k, hidden_dim=7)
+    experts = MixtureOfExperts(6, 5, config)
+    with torch.no_grad():
+        experts.router.linear.weight.normal_()
+        if not zero:
+            experts.out.normal_()
+            experts.out_bias.normal_()
+            experts.into_bias.normal_()
+    return experts
+
+
+def slow_reference(experts: MixtureOfExperts, x: Tensor) -> Tensor:
+    rows = []
+    for row in x:
+        gate = experts.router(row[None])[0]
+        top = gate.topk(experts.top_k)
+        weight = top.values / top.values.sum() if experts.top_k > 1 else top.values
+        total = torch.zeros(5)
+        for share, expert in zip(weight, top.indices.tolist(), strict=True):
+            hidden = functional.gelu(experts.into[expert] @ row + experts.into_bias[expert])
+            total = total + share * (experts.out[expert] @ hidden + experts.out_bias[expert])
+        rows.append(total)
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 4])
+def test_output_and_gradients_equal_a_slow_reference(top_k: int) -> None:
+    experts = build(top_k)
+    x = torch.randn(33, 6, requires_grad=True)
+    fast, slow = experts(x).output, slow_reference(experts, x)
+    torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
+    inputs = [x, *experts.parameters()]
+    weight = torch.randn_like(fast)
+    pairs = zip(
+        torch.autograd.grad((fast * weight).sum(), inputs),
+        torch.autograd.grad((slow * weight).sum(), inputs),
+        strict=True,
+    )
+    for ours, reference in pairs:
+        torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_starts_as_a_residual_of_zero_that_can_learn() -> None:
+    experts = build(zero=True)
+    result = experts(torch.randn(9, 6))
+    assert not result.output.any()
+    result.output.sum().backward()
+    assert experts.out.grad is not None
+    assert experts.out.grad.abs().sum() > 0
+
+
+def test_single_choice_gives_the_router_a_gradient() -> None:
+    experts = build(top_k=1)
+    experts(torch.randn(9, 6)).output.square().sum().backward()
+    assert experts.router.linear.weight.grad is not None
+    assert experts.router.linear.weight.grad.abs().max() > 0
+
+
+def test_every_parameter_gets_a_gradient_even_when_experts_idle() -> None:
+    experts = build(top_k=1, num_experts=8)
+    result = experts(torch.randn(2, 6))
+    assert (result.load == 0).sum() >= 6
+    result.output.sum().backward()
+    assert all(parameter.grad is not None for parameter in experts.parameters())
+
+
+def test_statistics_by_hand() -> None:
+    gates = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]], requires_grad=True)
+    importance, load = expert_statistics(gates, top_k=2)
+    torch.testing.assert_close(importance, torch.tensor([0.4, 0.4, 0.2]))
+    torch.testing.assert_close(load, torch.tensor([0.25, 0.5, 0.25]))
+    assert importance.requires_grad
+    assert not load.requires_grad
+    result = build()(torch.randn(50, 6))
+    torch.testing.assert_close(result.gates.sum(1), torch.ones(50))
+    torch.testing.assert_close(result.load.sum(), torch.tensor(1.0))
+
+
+def test_gates_are_float32_under_autocast() -> None:
+    experts = build()
+    with torch.autocast("cpu", torch.bfloat16):
+        result = experts(torch.randn(9, 6))
+    assert result.gates.dtype == torch.float32
+    assert result.output.dtype == torch.float32
+
+
+def test_no_codes() -> None:
+    assert build()(torch.zeros(0, 6)).output.shape == (0, 5)
