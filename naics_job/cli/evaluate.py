@@ -28,6 +28,10 @@ def evaluate(
     with exit_on_error(verbose):
         loaded = read_settings(config, profile, overrides, verbose)
 
+        from naics_job.cli.results import result_lines
         from naics_job.training.evaluate_run import evaluate_checkpoint
 
-        evaluate_checkpoint(loaded, ckpt_path)
+        report, frozen = evaluate_checkpoint(loaded, ckpt_path)
+        metrics = {"all": report.all, "heldout": report.heldout}
+        baseline = {"all": frozen.all, "heldout": frozen.heldout}
+        print("\n".join(result_lines(metrics, baseline, report.health)))

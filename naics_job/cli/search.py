@@ -14,6 +14,9 @@ def search(
     num_results: Annotated[
         int, typer.Option("-k", "--num-results", min=1, help="How many codes to show.")
     ] = 5,
+    level: Annotated[
+        int, typer.Option("--level", min=0, max=6, help="Digits of the codes; 0: any.")
+    ] = 6,
     config: ConfigPath = None,
     profile: ProfileName = None,
     verbose: Verbose = False,
@@ -26,6 +29,7 @@ def search(
 
         from naics_job.export.search import search as nearest_codes
 
+        hits = nearest_codes(loaded.config, query, num_results, level or None)
         print(f"{'distance':>8}  {'code':<6}  title")
-        for hit in nearest_codes(loaded.config, query, num_results):
+        for hit in hits:
             print(f"{hit.distance:>8.3f}  {hit.code:<6}  {hit.title}")

@@ -1,11 +1,16 @@
 """`train` and `train-seq`."""
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from naics_job.cli.failures import exit_on_error
 from naics_job.cli.options import ConfigPath, Overrides, ProfileName, Verbose, read_settings
+
+if TYPE_CHECKING:
+    from naics_job.config.schema import Config
+    from naics_job.training.record import RunRecord
 
 CheckpointPath = Annotated[
     str | None,
@@ -40,9 +45,9 @@ def train(
     with exit_on_error(verbose):
         loaded = read_settings(config, profile, overrides, verbose)
 
-        from naics_job.training.run import run_training
+        from naics_job.training.run import RunOptions, run_training
 
-        raise typer.Exit(run_training(loaded, ckpt_path, skip_validation))
+        _tell(loaded.config, run_training(loaded, RunOptions(ckpt_path, skip_validation)))
 
 
 def train_seq(
@@ -59,6 +64,21 @@ def train_seq(
     with exit_on_error(verbose):
         loaded = read_settings(config, profile, overrides, verbose)
 
+        print("train-seq is legacy: `train` runs all phases in one schedule", file=sys.stderr)
+
+        from naics_job.training.run import RunOptions
         from naics_job.training.sequence import run_sequence
 
-        raise typer.Exit(run_sequence(loaded, ckpt_path, skip_validation))
+        _tell(loaded.config, run_sequence(loaded, RunOptions(ckpt_path, skip_validation))[-1])
+
+
+def _tell(config: "Config", record: "RunRecord") -> None:
+    """Say on rank 0 how good the run is and where its files are."""
+    from naics_job.cli.results import result_lines
+    from naics_job.training.record import record_url
+
+    if not record.metrics:  # another rank has them
+        return
+    print("\n".join(result_lines(record.metrics, record.baseline, record.health)))
+    for name, url in {**record.exports, "run record": record_url(config)}.items():
+        print(f"{name}: {url}")

@@ -103,9 +103,10 @@ def test_ctrl_c_ends_with_130_and_one_line(tmp_path: Path) -> None:
     code = """
         import sys, time, types
         module = types.ModuleType("naics_job.training.run")
-        def run_training(loaded, ckpt_path, skip_validation):
+        def run_training(loaded, options):
             print("started", flush=True)
             time.sleep(50)
+        module.RunOptions = lambda ckpt_path, skip_validation: None
         module.run_training = run_training
         sys.modules["naics_job.training.run"] = module
         from naics_job.cli.app import main

@@ -1,0 +1,77 @@
+"""How good a result is: a table beside the frozen encoder, and the same in plain words."""
+
+import math
+from collections.abc import Mapping
+
+Metrics = Mapping[str, Mapping[str, float]]  # "all" and "heldout" -> metric -> value
+
+MEANING = {
+    "cophenetic": "correlation of distances with the tree",
+    "spearman": "the same by rank",
+    "ndcg@5": "near relatives among the 5 nearest",
+    "ndcg@10": "near relatives among the 10 nearest",
+    "ndcg@20": "near relatives among the 20 nearest",
+    "map": "relatives before strangers",
+    "parent@1": "nearest code one level up is the parent",
+    "distortion": "mean error of a distance, lower is better",
+}
+LOWER_IS_BETTER = ("distortion",)
+COLUMNS = (("all", "all codes"), ("heldout", "held-out codes"))
+
+
+def result_lines(metrics: Metrics, baseline: Metrics, health: Mapping[str, object]) -> list[str]:
+    """Return the table and the verdict.
+
+    Args:
+        metrics: of the trained embedding.
+        baseline: of the encoder before any training, by cosine.
+        health: checks of the embedding; `collapsed` and `on_manifold` are told when they are bad.
+    """
+    shown = [(key, title) for key, title in COLUMNS if metrics.get(key)]
+    header = f"{'':<12}" + "".join(f"{title:>26}" for _, title in shown)
+    names = f"{'metric':<12}" + f"{'trained':>15}{'frozen':>11}" * len(shown) + "   meaning"
+    lines = [header, names]
+    for name, meaning in MEANING.items():
+        row = f"{name:<12}"
+        for key, _ in shown:
+            trained, frozen = _value(metrics, key, name), _value(baseline, key, name)
+            row += f"{_shown(trained):>15}{_shown(frozen):>11}"
+        lines.append(f"{row}   {meaning}")
+    return [*lines, "", *_verdict(metrics, baseline, health, shown)]
+
+
+def _verdict(
+    metrics: Metrics,
+    baseline: Metrics,
+    health: Mapping[str, object],
+    shown: list[tuple[str, str]],
+) -> list[str]:
+    lines = []
+    for key, title in shown:
+        behind = [name for name in MEANING if not _is_better(metrics, baseline, key, name)]
+        share = 100 * _value(metrics, key, "parent@1")
+        line = f"{title}: the parent is nearest for {share:.0f} of 100; "
+        if behind:
+            line += f"not better than the frozen encoder in {', '.join(behind)}"
+        else:
+            line += "better than the frozen encoder in every metric"
+        lines.append(line)
+    if health.get("collapsed"):
+        lines.append("warning: the embedding has collapsed, codes lie almost on one spot")
+    if health.get("on_manifold") is False:
+        lines.append("warning: points have left the hyperboloid, distances are not to be trusted")
+    return lines
+
+
+def _value(metrics: Metrics, key: str, name: str) -> float:
+    value = metrics.get(key, {}).get(name)
+    return math.nan if value is None else float(value)
+
+
+def _is_better(metrics: Metrics, baseline: Metrics, key: str, name: str) -> bool:
+    gain = _value(metrics, key, name) - _value(baseline, key, name)
+    return gain < 0 if name in LOWER_IS_BETTER else gain > 0
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,42 @@
+"""The table of metrics and its verdict."""
+
+from naics_job.cli.results import LOWER_IS_BETTER, MEANING, result_lines
+from naics_job.cli.show_config import WIDTH
+
+
+def metrics(value: float) -> dict[str, float]:
+    return {name: 1 - value if name in LOWER_IS_BETTER else value for name in MEANING}
+
+
+def verdict(lines: list[str]) -> str:
+    return "\n".join(lines[lines.index("") + 1 :])
+
+
+def test_better_everywhere() -> None:
+    ours = {"all": metrics(0.9), "heldout": metrics(0.8)}
+    frozen = {"all": metrics(0.5), "heldout": metrics(0.5)}
+    lines = result_lines(ours, frozen, {"collapsed": False, "on_manifold": True})
+    assert max(map(len, lines)) <= WIDTH + 10
+    assert lines[2].split()[:5] == ["cophenetic", "0.900", "0.500", "0.800", "0.500"]
+    assert verdict(lines).count("better than the frozen encoder in every metric") == 2
+    assert "90 of 100" in verdict(lines)
+    assert "warning" not in verdict(lines)
+
+
+def test_a_metric_that_fell_behind_is_named() -> None:
+    ours = {"all": metrics(0.9) | {"map": 0.4, "distortion": 0.9}}
+    text = verdict(result_lines(ours, {"all": metrics(0.5)}, {}))
+    assert "not better than the frozen encoder in map, distortion" in text
+
+
+def test_nothing_held_out_leaves_its_column_out() -> None:
+    lines = result_lines({"all": metrics(0.9), "heldout": {}}, {"all": metrics(0.5)}, {})
+    assert "held-out" not in "\n".join(lines)
+
+
+def test_a_sick_embedding_is_told() -> None:
+    ours = {"all": metrics(0.9)}
+    text = verdict(result_lines(ours, {}, {"collapsed": True, "on_manifold": False}))
+    assert "collapsed" in text
+    assert "hyperboloid" in text
+    assert "-" in result_lines(ours, {}, {})[2]
