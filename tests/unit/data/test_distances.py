@@ -12,6 +12,7 @@ NAMED = {
     "111120": ["111110"],
     "311": ["321", "3111"],
     "339999": ["111110"],
+    "112111": ["111130"],  # the later code names the earlier one, not the other way round
 }
 LISTS = [NAMED.get(code, []) for code in NAICS.codes]
 TABLE = distance_table(NAICS, pa.table({"excluded_codes": LISTS}))
@@ -27,6 +28,7 @@ def test_exclusions_keep_both_directions_and_drop_lineal_ones() -> None:
     assert found == {
         "111110": ["111120", "541110"],
         "111120": ["111110"],
+        "112111": ["111130"],
         "311": ["321"],
         "339999": ["111110"],
     }
@@ -43,6 +45,7 @@ def test_an_exclusion_is_a_flag_and_never_changes_the_distance() -> None:
     flagged = TABLE.filter(TABLE["excluded"]).to_pylist()
     assert [(row["code_a"], row["code_b"], row["distance"]) for row in flagged] == [
         ("111110", "111120", 4),
+        ("111130", "112111", 8),
         ("311", "321", 2),
     ]
     assert TABLE["distance"].to_numpy().min() == 1

@@ -108,6 +108,8 @@ def test_long_texts_are_cut_in_view_0_and_sampled_in_others(store: TokenStore) -
         assert (long[0], long[-1]) == (CLS, SEP)
         assert [token for token in long[1:-1] if token > 4] == sorted(long[1:-1])[long.count(4) :]
     assert len({tuple(view[1]) for view in views}) > 1
+    swapped = [rows(store, "examples", [0, 2], view) for view in range(1, 6)]
+    assert swapped == [[view[1], view[0]] for view in views]
     again = [rows(store, "examples", [0], view)[0] for view in range(1, 6)]
     assert again == [view[1] for view in views]
 

@@ -15,7 +15,7 @@ def segments_of(lengths: list[list[int]]) -> Segments:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.lists(st.integers(1, 30), max_size=12), min_size=1, max_size=6),
     st.integers(2, 60),

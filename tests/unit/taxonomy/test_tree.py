@@ -40,7 +40,7 @@ def trees(draw: st.DrawFn) -> Taxonomy:
     return Taxonomy.from_parents(codes, [f"title {code}" for code in codes], shuffled)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(trees())
 def test_any_tree_matches_the_slow_reference(taxonomy: Taxonomy) -> None:
     everyone = np.arange(len(taxonomy))
@@ -68,7 +68,7 @@ def test_any_tree_matches_the_slow_reference(taxonomy: Taxonomy) -> None:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2124), st.integers(0, 2124))
 def test_naics_distance_matches_the_slow_reference(a: int, b: int) -> None:
     distance = NAICS.tree_distance(np.array([a]), np.array([b]))[0, 0]
