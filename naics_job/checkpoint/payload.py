@@ -56,8 +56,9 @@ def save_payload(payload: Mapping[str, Any], local_file: Path) -> None:
             files.replace_local(local_file, lambda file: torch.save(dict(payload), file))
     except DataError as error:
         raise CheckpointError(str(error.args[0]), hint) from error
-    except RuntimeError as error:  # torch's own word for a failed write
-        raise CheckpointError(f"cannot write {local_file}: {error}", hint) from error
+    except RuntimeError as error:  # raised by torch while it closes the archive that failed
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise CheckpointError(f"cannot write {local_file}: {reason}", hint) from error
 
 
 def load_payload(

@@ -82,6 +82,23 @@ def test_a_run_that_went_back_behind_a_damaged_checkpoint_can_save_that_step_aga
     store.verify(first)
 
 
+@pytest.mark.parametrize("part", ["object-gone", "manifest-cut"])
+def test_the_manifest_of_a_broken_checkpoint_is_not_overwritten(
+    root: str, store: RunStore, scratch: Scratch, facts: Facts, part: str
+) -> None:
+    _, second = fill(store, scratch, facts, 100, 200)
+    url = files.join(root, second.path)
+    if part == "object-gone":
+        files.remove(url)
+    else:
+        files.write_bytes_atomic(url + ".manifest.json", b"{")
+    before = files.read_bytes(url + ".manifest.json")
+    (again,) = fill(store, scratch, facts, 200)
+    assert again.file == "step-00000200.2.ckpt"
+    assert files.read_bytes(url + ".manifest.json") == before
+    assert store.newest_verified()[0] == again
+
+
 def test_an_object_without_manifest_is_no_checkpoint(
     root: str, store: RunStore, scratch: Scratch, facts: Facts
 ) -> None:
