@@ -77,6 +77,12 @@ def test_text_stays_text(name: str, tmp_path: Path) -> None:
     assert load_config(file).config.experiment_name == name
 
 
+def test_text_on_the_command_line_is_not_yaml() -> None:
+    config = load_config(overrides=["dirs.log_dir=runs: [a] # 1", "dirs.docs_dir='x'"]).config
+    assert config.dirs.log_dir == "runs: [a] # 1"
+    assert config.dirs.docs_dir == "'x'"
+
+
 @pytest.mark.parametrize("written", ["1e-4", "'1e-4'", "0.0001", "1.0E-4"])
 def test_numbers_in_any_notation(written: str, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"

@@ -30,6 +30,7 @@ def refusal(
         ("data.batch_size=3", "data_loader.batch_size"),
         ("training.max_epochs=3", "training.trainer.max_epochs"),
         ("training.trainer.max_epoch=3", "training.trainer.max_epochs"),
+        ("loss.shape=linear", "curriculum.anneal.shape"),
         ("fn_num_clusters=8", "curriculum.fn_num_clusters"),
         ("data_loader.tokenization.max_tokens.titel=8", "max_tokens.title"),
         ("trainer.devices=2", "training.trainer.devices"),
