@@ -136,18 +136,20 @@ class Curriculum:
         )
 
     def _span(self, step: int) -> tuple[Phase, int, int]:
-        """The phase at `step`, its first step and the step after its last."""
+        """The phase at `step`, its first step and the step after its last.
+
+        Past the planned end the last phase goes on.
+        """
         second, third, tail = self.borders.steps
+        total = self.borders.total_steps
+        step = min(step, total - 1)
         if step < second:
             return Phase.STRUCTURAL, 0, second
         if step < third:
             return Phase.GEOMETRIC, second, third
         if step < tail:
             return Phase.MITIGATION, third, tail
-        if tail < self.borders.total_steps:
-            return Phase.GEOMETRIC, tail, self.borders.total_steps
-        last = Phase.MITIGATION if third < tail else Phase.GEOMETRIC  # after the planned end
-        return last, third if third < tail else second, tail
+        return Phase.GEOMETRIC, tail, total
 
     def _hard_share(self, step: int) -> float:
         second, third, _ = self.borders.steps

@@ -62,7 +62,10 @@ def test_phase_follows_progress_and_not_rounding() -> None:
 def test_training_past_the_planned_end_stays_in_the_last_phase() -> None:
     assert curriculum().at(140).phase is Phase.MITIGATION
     assert curriculum(phase_mode="two_phase").at(140).phase is Phase.GEOMETRIC
-    assert curriculum().at(140).progress == 1.0
+    assert curriculum().at(140).progress == curriculum().at(140).phase_progress == 1.0
+    assert curriculum(phase3_end=0.8).at(100).phase is Phase.GEOMETRIC
+    one_phase = Curriculum(CONFIG, SAMPLING, Borders(10, 1.0, 1.0, 1.0, two_phase=False))
+    assert one_phase.at(10).phase is Phase.STRUCTURAL
 
 
 def test_two_phase_never_mitigates() -> None:

@@ -1,11 +1,13 @@
 """What the loader yields, from where, and what it remembers."""
 
+import functools
 import pickle
 
 import numpy as np
 import pytest
 
 from naics_job.config.load import load_config
+from naics_job.config.schema import Config
 from naics_job.data.datamodule import NaicsDataModule
 from naics_job.data.prepare import NaicsData
 from naics_job.data.sampler import AnchorBatch, SamplerPosition
@@ -15,6 +17,12 @@ from naics_job.taxonomy.codes import bundled_titles
 from naics_job.taxonomy.tree import Taxonomy
 
 
+@functools.cache
+def settings(overrides: tuple[str, ...]) -> Config:
+    return load_config(None, "smoke", overrides).config
+
+
+@functools.cache
 def data() -> NaicsData:
     rows = [row for row in bundled_titles() if row[0].startswith(("21", "22"))]
     taxonomy = Taxonomy.from_codes(*zip(*rows, strict=True))
@@ -23,7 +31,7 @@ def data() -> NaicsData:
 
 
 def module(size: int = 8, parts: int = 1, *overrides: str) -> NaicsDataModule:
-    config = load_config(None, "smoke", overrides).config
+    config = settings(overrides)
     return NaicsDataModule(data(), config, global_batch_size=size, micro_batches=parts)
 
 
