@@ -7,10 +7,27 @@ from pathlib import Path
 import pytest
 import yaml
 
-from naics_job.cli.borders import planned_phases
+from naics_job.cli.borders import Plan, planned_phases
 from naics_job.cli.show_config import WIDTH, as_json, as_table, as_yaml
 from naics_job.config.load import load_config
 from naics_job.storage.files import Manifest, write_manifest
+
+# Spelled out so that the tests do not follow the packaged values.
+GIVEN = (
+    "data_loader.batch_size=32",
+    "data_loader.val_split=0.05",
+    "curriculum.phase1_end=0.3",
+    "curriculum.phase2_end=0.7",
+    "curriculum.phase3_end=1",
+    "curriculum.fn_curriculum_start_epoch=0",
+    "training.trainer.max_epochs=10",
+    "training.trainer.accumulate_grad_batches=1",
+    "training.trainer.devices=1",
+)
+
+
+def plan(*overrides: str) -> Plan:
+    return planned_phases(load_config(overrides=[*GIVEN, *overrides]).config)
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +37,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_phases_of_a_run_worked_by_hand() -> None:
     """2,125 codes, 5 % of 1,012 six-digit ones held out: 2,074 anchors, 65 steps of 32."""
-    result = planned_phases(load_config(overrides=["training.trainer.max_epochs=10"]).config)
+    result = plan()
     assert (result.num_codes, result.num_heldout) == (2125, 51)
     assert (result.steps_per_epoch, result.total_steps) == (65, 650)
     spans = [(s.phase, s.start, s.end, s.start_step, s.end_step) for s in result.spans]
@@ -30,14 +47,14 @@ def test_phases_of_a_run_worked_by_hand() -> None:
 
 
 def test_mitigation_may_end_early() -> None:
-    result = planned_phases(load_config(overrides=["curriculum.phase3_end=0.9"]).config)
+    result = plan("curriculum.phase3_end=0.9")
     assert [span.phase for span in result.spans] == [1, 2, 3, 2]
     assert "clusters off" in result.spans[-1].title
     assert result.spans[-1].end_step == result.total_steps
 
 
 def test_two_phases() -> None:
-    result = planned_phases(load_config(overrides=["curriculum.phase_mode=two_phase"]).config)
+    result = plan("curriculum.phase_mode=two_phase")
     assert [(span.phase, span.end) for span in result.spans] == [(1, 0.3), (2, 1.0)]
 
 
@@ -56,7 +73,7 @@ def test_two_phases() -> None:
 def test_anchors_per_step(
     overrides: list[str], anchors: int, processes: int, assumed: bool
 ) -> None:
-    result = planned_phases(load_config(overrides=overrides).config)
+    result = plan(*overrides)
     assert result.anchors_per_step == anchors
     assert (result.num_processes, result.processes_assumed) == (processes, assumed)
 
@@ -92,7 +109,7 @@ def test_the_prepared_table_is_counted_when_it_fits_the_settings(tmp_path: Path)
 
 
 def test_a_slice_counts_its_own_codes() -> None:
-    result = planned_phases(load_config(overrides=["data.sectors=[11]"]).config)
+    result = plan("data.sectors=[11]")
     assert result.num_codes == 131
     assert "bundled" in result.codes_source
 
