@@ -33,8 +33,10 @@ class MoeConfig:
     num_experts: int
     top_k: int
     hidden_dim: int
+    dropout: float
 
     def __post_init__(self) -> None:
+        require(0 <= self.dropout < 1, "model.moe.dropout", self.dropout, "in [0, 1)")
         require_finite("model.moe.num_experts", self.num_experts, 1)
         expected = f"in [1, {self.num_experts}] (model.moe.num_experts)"
         require(1 <= self.top_k <= self.num_experts, "model.moe.top_k", self.top_k, expected)
@@ -73,20 +75,25 @@ class ModelConfig:
 class LossConfig:
     """Weights and shapes of the loss terms."""
 
-    temperature: float  # divides distances in the softmax
+    temperature: float  # divides distances in the softmax of the contrastive term
+    contrastive_weight: float
     curvature: float  # c > 0; sectional curvature is -c
     learn_curvature: bool
     base_margin: float
     hierarchy_weight: float
     rank_order_weight: float
+    rank_temperature: float  # divides differences of distances in the ranking term
     radius_reg_weight: float
     load_balancing_coef: float
 
     def __post_init__(self) -> None:
         require(0 < self.temperature <= 10, "loss.temperature", self.temperature, "in (0, 10]")
+        key, value = "loss.rank_temperature", self.rank_temperature
+        require(0 < value <= 10, key, value, "in (0, 10]")
         require(0 < self.curvature <= 100, "loss.curvature", self.curvature, "in (0, 100]")
         for key in (
             "base_margin",
+            "contrastive_weight",
             "hierarchy_weight",
             "rank_order_weight",
             "radius_reg_weight",

@@ -62,6 +62,7 @@ class TrainingConfig:
     """The optimiser, its schedule, and Lightning's Trainer."""
 
     learning_rate: float
+    scale_learning_rate: float
     lora_learning_rate: float
     weight_decay: float
     warmup_steps: int
@@ -72,6 +73,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require_finite("training.learning_rate", self.learning_rate, inclusive=False)
+        require_finite("training.scale_learning_rate", self.scale_learning_rate, inclusive=False)
         require_finite("training.lora_learning_rate", self.lora_learning_rate, inclusive=False)
         require_finite("training.weight_decay", self.weight_decay)
         require_finite("training.warmup_steps", self.warmup_steps)

@@ -67,7 +67,7 @@ def _tree(inputs: LossInputs, config: LossConfig) -> tuple[Tensor, ...]:
 
 
 TERMS = {
-    "contrastive": Term(lambda loss, _: 1.0, DecoupledContrastiveLoss, _contrastive),
+    "contrastive": Term(lambda loss, _: loss.contrastive_weight, DecoupledContrastiveLoss, _contrastive),
     "hierarchy": Term(lambda loss, _: loss.hierarchy_weight, lambda _: HierarchyLoss(), _tree),
     "rank_order": Term(lambda loss, _: loss.rank_order_weight, LambdaRankLoss, _tree),
     "radius": Term(

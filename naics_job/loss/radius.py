@@ -7,7 +7,7 @@ from naics_job.geometry.lorentz import Curvature, exact_radius
 
 
 class RadiusLoss(nn.Module):
-    """Relative error of the radius against step * depth, with one learned positive step per level.
+    """Squared error of the radius against step * depth, with one learned positive step per level.
 
     The root of the tree is the origin, so a code of depth n belongs n steps out. Beyond
     `exact_radius`, where the exponential map begins to be compressed, the square of the excess is
@@ -32,5 +32,5 @@ class RadiusLoss(nn.Module):
             curvature: c > 0; receives no gradient.
         """
         limit = exact_radius(curvature.detach() if isinstance(curvature, Tensor) else curvature)
-        error = radius / (self.step * depth) - 1
+        error = radius - self.step * depth
         return (error.square() + (radius - limit).clamp_min(0).square()).mean()

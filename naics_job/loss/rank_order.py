@@ -24,7 +24,7 @@ class LambdaRankLoss(nn.Module):
 
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
-        self.temperature = config.temperature
+        self.temperature = config.rank_temperature
 
     def forward(self, distance: Tensor, tree_distance: Tensor, keep: Tensor) -> Tensor:
         """Mean over the anchors, not below 0; an anchor without a ranked pair counts 0.

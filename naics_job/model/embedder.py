@@ -12,7 +12,9 @@ from naics_job.data.contracts import CHANNELS
 from naics_job.geometry.lorentz import exp_map_origin, radius
 from naics_job.model.moe import MixtureOfExperts, expert_statistics
 
+START_SCALE = 3.0  # texts of length 1, centred, become radii of about 2 with it
 PROJECTION_SEED = 0  # of the fixed start of the channel maps when the sizes differ
+SMALLEST_WEIGHT = 1e-12  # of a code without any channel, whose residual is 0
 CURVATURE_RANGE = 10.0  # a learned curvature stays within this factor of loss.curvature
 
 
@@ -62,9 +64,10 @@ def drop_channels(present: Tensor, rate: float) -> Tensor:
 class NaicsEmbedder(nn.Module):
     """Embed codes from the pooled features of their channels.
 
-    tangent = scale * (mean of the mapped present channels + experts(all channels, mask)); the maps
-    start at the identity and the experts at 0, so training starts from the geometry of the text
-    encoder. Features are scaled to length 1 first, as the base encoder was trained to be used.
+    tangent = scale * (weighted mean of the mapped present channels + experts(channels, mask)); the
+    maps start at the identity and the experts at 0, so training starts from the geometry of the
+    text encoder. Features are scaled to length 1 first, as the base encoder was trained to be used,
+    and `center` puts the mean of each channel at the origin of the tangent space.
     """
 
     def __init__(self, config: ModelConfig, loss: LossConfig, hidden_size: int) -> None:
@@ -76,9 +79,9 @@ class NaicsEmbedder(nn.Module):
         self.maps = nn.Parameter(start.repeat(channels, 1, 1))  # [channel, dim, hidden]
         self.map_bias = nn.Parameter(torch.zeros(channels, dim))
         self.null = nn.Parameter(torch.zeros(channels, dim))  # stands for a missing channel
-        nn.init.normal_(self.null, std=dim**-0.5)
+        self.channel_logits = nn.Parameter(torch.zeros(channels))  # weights of the residual mean
         self.experts = MixtureOfExperts(channels * (dim + 1), dim, config.moe)
-        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(START_SCALE)))
         self.first_curvature = loss.curvature
         if loss.learn_curvature:
             self.log_curvature = nn.Parameter(torch.tensor(math.log(loss.curvature)))
@@ -98,6 +101,18 @@ class NaicsEmbedder(nn.Module):
         curvature = self.curvature
         return curvature if isinstance(curvature, float) else float(curvature.detach())
 
+    @torch.no_grad()
+    def center(self, features: Tensor, present: Tensor) -> None:
+        """Start the maps' offsets at minus the mean of each channel over some codes.
+
+        Args:
+            features: of the training codes, `[code, channel, hidden]`.
+            present: `[code, channel]` bool.
+        """
+        unit = nn.functional.normalize(features.float(), dim=-1) * present[..., None]
+        mean = unit.sum(0) / present.sum(0).clamp_min(1)[:, None]  # [channel, hidden]
+        self.map_bias.copy_(-torch.einsum("ch,cdh->cd", mean, self.maps))
+
     def forward(self, features: Tensor, present: Tensor) -> Encoded:
         """Embed codes.
 
@@ -116,8 +131,9 @@ class NaicsEmbedder(nn.Module):
         channels = torch.where(mask, mapped, self.null)  # [code, channel, dim]
         bits = present.to(channels.dtype)  # [code, channel]
         mixture = self.experts(torch.cat([channels.flatten(1), bits], dim=1))
-        count = bits.sum(1, keepdim=True).clamp_min(1)
-        residual = (mapped * mask).sum(1) / count  # [code, dim]
+        weight = self.channel_logits.softmax(0) * bits  # [code, channel]
+        weight = weight / weight.sum(1, keepdim=True).clamp_min(SMALLEST_WEIGHT)
+        residual = (channels * weight[..., None]).sum(1)  # [code, dim]
         with torch.autocast(features.device.type, enabled=False):  # float32 from here on
             tangent = self.log_scale.exp() * (residual.float() + mixture.output.float())
             points = exp_map_origin(tangent, self.curvature)  # [code, dim + 1]

@@ -57,6 +57,7 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         self.top_k, self.num_experts = config.top_k, config.num_experts
         self.router = Router(in_dim, config.num_experts)
+        self.dropout = nn.Dropout(config.dropout)
         width = config.hidden_dim
         self.into = nn.Parameter(torch.empty(config.num_experts, width, in_dim))
         self.into_bias = nn.Parameter(torch.zeros(config.num_experts, width))
@@ -87,4 +88,4 @@ class MixtureOfExperts(nn.Module):
         hidden = nn.functional.gelu(
             nn.functional.linear(x, self.into[expert], self.into_bias[expert])
         )
-        return nn.functional.linear(hidden, self.out[expert], self.out_bias[expert])
+        return nn.functional.linear(self.dropout(hidden), self.out[expert], self.out_bias[expert])

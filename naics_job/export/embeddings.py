@@ -1,0 +1,93 @@
+"""embeddings.parquet: one row per code with its point on the hyperboloid."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from naics_job.errors import DataError
+from naics_job.storage.files import Manifest, open_read, sha256_of, write_bytes_atomic
+from naics_job.storage.files import write_manifest as write_manifest_beside
+from naics_job.taxonomy.tree import Taxonomy
+
+FILE = "embeddings.parquet"
+SCHEMA_VERSION = 1
+CURVATURE_KEY = b"curvature"
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """What `read_embeddings` returns; row i of `points` belongs to `codes[i]`."""
+
+    codes: list[str]
+    levels: np.ndarray  # [N] int8, digits
+    titles: list[str]
+    points: np.ndarray  # [N, dim + 1] float32, time component first
+    curvature: float  # c > 0, sectional curvature -c
+    run_id: str
+
+
+def write_embeddings(
+    url: str,
+    points: Tensor,
+    taxonomy: Taxonomy,
+    curvature: float,
+    manifest: Manifest,
+) -> str:
+    """Write points `[N, dim + 1]` float32 with codes, levels and titles; returns the sha256.
+
+    The curvature c, the run and the meaning of the columns are in the Parquet schema's metadata.
+    `manifest` gives the provenance; file name, rows and checksum are filled in here.
+    """
+    values = points.detach().cpu().float().contiguous()
+    flat = pa.array(values.numpy().reshape(-1), pa.float32())
+    embedding = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    table = pa.table(
+        {
+            "code": pa.array(taxonomy.codes, pa.string()),
+            "level": pa.array(taxonomy.level.astype(np.int8), pa.int8()),
+            "title": pa.array(taxonomy.titles, pa.string()),
+            "embedding": embedding,
+        }
+    )
+    metadata = {
+        CURVATURE_KEY: repr(float(curvature)).encode(),
+        b"run_id": str(manifest.extra.get("run_id", "")).encode(),
+        b"model": b"Lorentz: -x0^2 + x1^2 + ... = -1/curvature, time component first",
+    }
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
+    data = sink.getvalue().to_pybytes()
+    write_bytes_atomic(url, data)
+    digest = sha256_of(url)
+    filled = {"file": FILE, "sha256": digest, "rows": len(taxonomy.codes)}
+    write_manifest_beside(url, Manifest(**{**vars(manifest), **filled}))
+    return digest
+
+
+def read_embeddings(url: str) -> EmbeddingTable:
+    """Read what `write_embeddings` wrote.
+
+    Raises:
+        DataError: there is no such file, or it is not an embedding table.
+    """
+    try:
+        with open_read(url) as stream:
+            table = pq.read_table(pa.BufferReader(stream.read()))
+        metadata = table.schema.metadata or {}
+        embedding = table["embedding"].combine_chunks()
+        points = embedding.flatten().to_numpy().reshape(len(table), -1)
+        return EmbeddingTable(
+            codes=table["code"].to_pylist(),
+            levels=table["level"].to_numpy(),
+            titles=table["title"].to_pylist(),
+            points=points,
+            curvature=float(metadata[CURVATURE_KEY]),
+            run_id=metadata[b"run_id"].decode(),
+        )
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise DataError(
+            f"{url} is not an embedding table: {error}", "train again, or name another run"
+        ) from error

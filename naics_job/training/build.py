@@ -1,0 +1,164 @@
+"""Config -> the objects of a run. The only place that constructs them."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from naics_job.checkpoint.manifest import RunManifest
+from naics_job.checkpoint.payload import architecture_of
+from naics_job.config.schema import Config
+from naics_job.curriculum.false_negatives import ClusterState
+from naics_job.curriculum.mining import MemoryBank
+from naics_job.curriculum.plan import NegativePlanner
+from naics_job.curriculum.schedule import Borders, Curriculum, Phase
+from naics_job.data.datamodule import NaicsDataModule
+from naics_job.data.prepare import NaicsData, load_dataset, prepare_all
+from naics_job.data.tokens import TokenStore
+from naics_job.distributed import world_size
+from naics_job.errors import ConfigError
+from naics_job.model.embedder import NaicsEmbedder
+from naics_job.model.encoder import ChannelEncoder, check_max_tokens
+from naics_job.model.features import FrozenFeatures, open_or_compute
+from naics_job.model.weights import BaseWeights, max_positions, resolve_base
+from naics_job.observability.logs import event
+from naics_job.storage.files import join, local_path
+from naics_job.training.module import NaicsModule, Network, Sources
+
+log = logging.getLogger(__name__)
+
+STAGE_ENDS = {  # phase borders of a run that has one phase only
+    Phase.STRUCTURAL: (1.0, 1.0, 1.0),
+    Phase.GEOMETRIC: (0.0, 1.0, 1.0),
+    Phase.MITIGATION: (0.0, 0.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads: data, base weights, tokens, frozen features, and the encoder on them."""
+
+    data: NaicsData
+    base: BaseWeights
+    tokens: TokenStore
+    features: FrozenFeatures
+    encoder: ChannelEncoder
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run ready to be fitted."""
+
+    inputs: Inputs
+    datamodule: NaicsDataModule
+    module: NaicsModule
+
+    @property
+    def architecture(self) -> str:
+        """Names and shapes of the saved weights, see `checkpoint.payload.architecture_of`."""
+        return architecture_of(self.module.state_dict())
+
+
+def build_inputs(config: Config) -> Inputs:
+    """Prepare what is missing, then read it; the frozen pass over all texts is done here once."""
+    for result in prepare_all(config):
+        state = "built" if result.rebuilt else "up to date"
+        event(log, logging.INFO, "data.table", url=result.url, state=state, rows=result.rows)
+    data = load_dataset(config)
+    base = resolve_base(config.model, cache_folder(config) / "models")
+    check_max_tokens(config.data_loader.tokenization.max_tokens, max_positions(base.folder))
+    tokens = TokenStore.open_or_build(data, base.folder, config.data_loader)
+    encoder = ChannelEncoder(base, config.model)
+    encoder.to(encoding_device(config))
+    folder = join(config.dirs.data_dir, "features")
+    tokenization = config.data_loader.tokenization
+    reporter = FrozenPassReporter()
+    features = open_or_compute(encoder, tokens, base.sha256, tokenization, folder, reporter)
+    return Inputs(data, base, tokens, features, encoder)
+
+
+def build_job(
+    config: Config,
+    inputs: Inputs,
+    started: RunManifest | None = None,
+    only_phase: Phase | None = None,
+) -> Job:
+    """Build the model, the batches and the curriculum.
+
+    Args:
+        config: the settings.
+        inputs: see `build_inputs`.
+        started: what the run froze at its first start, None when it starts now.
+        only_phase: stay in this phase from the first step to the last.
+    """
+    datamodule = NaicsDataModule(
+        inputs.data,
+        config,
+        global_batch_size=global_batch_size(config, started),
+        micro_batches=config.training.accumulate_grad_batches,
+    )
+    total_steps = datamodule.steps_per_epoch * config.training.max_epochs
+    frozen = Borders.from_dict(started.borders) if started else None  # type: ignore[arg-type]
+    borders = Borders.planned(config.curriculum, total_steps, frozen)
+    if only_phase is not None:
+        borders = Borders(total_steps, *STAGE_ENDS[only_phase], two_phase=False)
+    curriculum = Curriculum(config.curriculum, config.sampling, borders)
+    torch.manual_seed(config.seed)
+    embedder = NaicsEmbedder(config.model, config.loss, inputs.encoder.hidden_size)
+    taxonomy = inputs.data.taxonomy
+    training = torch.from_numpy(datamodule.train)
+    embedder.center(*(tensor.cpu() for tensor in inputs.features.rows(training, 0)))
+    bank = MemoryBank(
+        datamodule.allowed, config.model.embedding_dim, config.model.moe.num_experts
+    )
+    clusters = ClusterState(len(taxonomy))
+    planner = NegativePlanner(config, datamodule.negatives, bank, clusters)
+    sources = Sources(taxonomy, inputs.tokens, inputs.features)
+    network = Network(inputs.encoder, embedder, bank)
+    return Job(inputs, datamodule, NaicsModule(config, sources, network, planner, curriculum))
+
+
+def global_batch_size(config: Config, started: RunManifest | None) -> int:
+    """Anchors per optimizer step: frozen at the first start, else as set, else as it adds up.
+
+    Raises:
+        ConfigError: the processes and their micro-batches do not make up that number.
+    """
+    parts = world_size() * config.training.accumulate_grad_batches
+    own = config.data_loader.batch_size * parts
+    wanted = started.global_batch_size if started else config.data_loader.global_batch_size or own
+    if wanted % parts:
+        raise ConfigError(
+            f"a global batch of {wanted} anchors cannot be cut into {parts} equal parts "
+            f"({world_size()} processes x training.trainer.accumulate_grad_batches)",
+            "change data_loader.global_batch_size or training.trainer.accumulate_grad_batches",
+        )
+    return wanted
+
+
+def encoding_device(config: Config) -> torch.device:
+    """Where the frozen pass runs: the GPU of this process when training uses one."""
+    accelerator = config.training.trainer.get("accelerator", "auto")
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def cache_folder(config: Config) -> Path:
+    """Local folder for what is fetched: below the data folder, or the user's cache for URLs."""
+    return local_path(config.dirs.data_dir) or Path.home() / ".cache" / "naics-job"
+
+
+class FrozenPassReporter:
+    """Logs the frozen pass at every tenth of its tokens."""
+
+    def __init__(self) -> None:
+        self.next = 0.1
+
+    def __call__(self, done: int, total: int) -> None:
+        if done >= self.next * total:
+            fields: dict[str, Any] = {"tokens": done, "percent": round(100 * done / total)}
+            event(log, logging.INFO, "features.encoding", **fields)
+            self.next = done / total + 0.1

@@ -1,0 +1,96 @@
+"""Save at the announced interval, at the end, and when a signal asks to stop."""
+
+import logging
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+
+from naics_job.checkpoint.manifest import CheckpointFacts
+from naics_job.checkpoint.store import RunStore
+from naics_job.distributed import is_main
+from naics_job.errors import NaicsJobError
+from naics_job.observability.logs import event
+
+log = logging.getLogger(__name__)
+
+Describe = Callable[[pl.Trainer], CheckpointFacts]
+
+
+class StoppedBySignalError(NaicsJobError):
+    """The run was told to stop, has saved, and can be resumed."""
+
+    def __init__(self, message: str, hint: str, exit_code: int) -> None:
+        super().__init__(message, hint)
+        self.exit_code = exit_code
+
+
+class CheckpointCallback(pl.Callback):
+    """Writes to node-local scratch first; the `RunStore` publishes, verifies and prunes."""
+
+    def __init__(self, store: RunStore, every_n_steps: int, describe: Describe) -> None:
+        self.store, self.every, self.describe = store, every_n_steps, describe
+        self.saved_step = -1
+        self.newest: str | None = None  # path or URL of the newest checkpoint of this process
+        self.save_seconds: list[float] = []
+        self._signal: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.saved_step = trainer.global_step
+        for number in (signal.SIGINT, signal.SIGTERM):  # after Lightning has installed its own
+            self._previous[number] = signal.signal(number, self._remember)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: do not wait for the end of the step
+        self._signal = number
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int,
+    ) -> None:  # fmt: skip
+        trainer.datamodule.record(batch)  # type: ignore[attr-defined]
+        step = trainer.global_step
+        if step != self.saved_step and step % self.every == 0:
+            self.save(trainer)
+        accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches
+        last = batch_idx + 1 == trainer.num_training_batches
+        if self._signal is None or (accumulating and not last):
+            return  # an unfinished optimizer step cannot be saved
+        if step != self.saved_step:
+            self.save(trainer)
+        name = signal.Signals(self._signal).name
+        raise StoppedBySignalError(
+            f"stopped by {name} after step {step}; the checkpoint is saved",
+            "continue with: naics-embedder train --ckpt-path last",
+            128 + self._signal,
+        )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step != self.saved_step:
+            self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Save the state after the newest optimizer step; every process calls this."""
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="naics-checkpoint-") as scratch:
+            path = Path(scratch) / "state.ckpt"
+            trainer.save_checkpoint(path)
+            if is_main():
+                manifest = self.store.save(path, self.describe(trainer))
+                self.newest = self.store.catalogue.url(manifest.path)
+                event(log, logging.INFO, "checkpoint.saved", step=manifest.step,
+                      megabytes=round(manifest.size_bytes / 1e6, 1))  # fmt: skip
+        self.saved_step = trainer.global_step
+        self.save_seconds.append(time.monotonic() - started)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()

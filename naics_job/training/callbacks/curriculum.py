@@ -1,0 +1,108 @@
+"""Announce SADC phases, keep the memory bank fresh while it is cheap, and cluster in phase 3."""
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from naics_job.curriculum.false_negatives import refresh
+from naics_job.curriculum.schedule import Phase, PhaseState
+from naics_job.data.sampler import step_rng
+from naics_job.observability.logs import event
+from naics_job.training.module import NaicsModule
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class PhaseSpan:
+    """How long one phase has lasted so far."""
+
+    phase: int
+    first_step: int
+    last_step: int
+    seconds: float
+
+
+class CurriculumCallback(pl.Callback):
+    """Applies `curriculum.schedule.Curriculum` at batch and epoch borders; remembers the phases."""
+
+    def __init__(self) -> None:
+        self.spans: list[PhaseSpan] = []
+        self._since = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module = _module(pl_module)
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        if datamodule.position.position or module.adapters_trained():
+            # In the middle of an epoch a resume must find the bank as it was saved; and once the
+            # encoder trains a pass over all texts is dear, the steps keep the bank fresh enough.
+            return
+        encoded = module.embed_all()
+        everyone = torch.arange(len(module.taxonomy), device=module.device)
+        module.bank.update(everyone, encoded.points, encoded.gates)
+
+    def _cluster(self, module: NaicsModule, epoch: int) -> None:
+        started = time.monotonic()
+        seed = int(step_rng(module.config.seed, epoch, 0, "clusters").integers(2**62))
+        generator = torch.Generator().manual_seed(seed)
+        curvature = float(module.embedder.curvature)
+        result = refresh(module.bank, module.config.curriculum, curvature, generator)
+        module.clusters.assign(result, epoch)
+        module.log("curriculum/clusters", float(module.clusters.num_clusters))
+        seconds = round(time.monotonic() - started, 3)
+        fields = {"epoch": epoch, "clusters": module.clusters.num_clusters, "seconds": seconds}
+        event(log, logging.INFO, "curriculum.clustered", **fields)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        module = _module(pl_module)
+        state = module.phase_state()
+        epoch, step = trainer.current_epoch, trainer.global_step
+        if module.curriculum.should_cluster(epoch, step, module.clusters.epoch):
+            self._cluster(module, epoch)
+        now = time.monotonic()
+        if not self.spans or self.spans[-1].phase != state.phase:
+            self._enter(state, trainer.global_step)
+        span = self.spans[-1]
+        span.last_step = trainer.global_step
+        span.seconds += now - self._since
+        self._since = now
+
+    def _enter(self, state: PhaseState, step: int) -> None:
+        self.spans.append(PhaseSpan(int(state.phase), step, step, 0.0))
+        fields = {"phase": int(state.phase), "title": Phase(state.phase).title}
+        event(log, logging.INFO, "curriculum.phase", **fields, step=step)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._since = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int,
+    ) -> None:  # fmt: skip
+        module = _module(pl_module)
+        state = module.phase_state()
+        scalars = {
+            "curriculum/phase": float(state.phase),
+            "curriculum/phase_progress": state.phase_progress,
+            "curriculum/hard_share": state.hard_share,
+            "curriculum/tree_distance_alpha": state.tree_distance_alpha,
+            "curriculum/masked_false_negatives": float(module.planner.num_masked),
+        }
+        module.log_dict(scalars, batch_size=1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"spans": [vars(span) for span in self.spans]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.spans = [PhaseSpan(**span) for span in state_dict["spans"]]
+
+
+def _module(pl_module: pl.LightningModule) -> NaicsModule:
+    assert isinstance(pl_module, NaicsModule)
+    return pl_module

@@ -1,0 +1,99 @@
+"""Evaluate all codes every few epochs, log the metrics, and stop early when asked to."""
+
+import logging
+from typing import Any
+
+import lightning.pytorch as pl
+
+from naics_job.config.schema import Config
+from naics_job.errors import ConfigError
+from naics_job.evaluation.report import EvaluationReport, evaluate
+from naics_job.model.embedder import Encoded
+from naics_job.observability.logs import event
+from naics_job.taxonomy.tree import IntArray
+from naics_job.training.module import NaicsModule
+
+log = logging.getLogger(__name__)
+SHOWN = ("cophenetic", "ndcg@10", "parent@1")
+
+
+class EvaluationCallback(pl.Callback):
+    """Runs `evaluation.report.evaluate` at `model.eval_every_n_epochs`; keeps every report."""
+
+    def __init__(self, config: Config, heldout: IntArray) -> None:
+        self.every = config.model.eval_every_n_epochs
+        self.early = config.training.early_stopping
+        self.heldout = heldout
+        self.history: list[dict[str, Any]] = []
+        self._newest: tuple[int, EvaluationReport, Encoded] | None = None  # step it was made at
+        self.best, self.without_progress = float("-inf"), 0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, NaicsModule)
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every and epoch != trainer.max_epochs:
+            return
+        scores = self.run(pl_module, trainer.global_step, epoch)
+        if self.early.enabled:
+            self._stop_early(trainer, scores)
+
+    def run(self, module: NaicsModule, step: int, epoch: int) -> dict[str, float]:
+        """Evaluate now; returns `all/...`, `heldout/...` and `health/...` by name."""
+        report, encoded = evaluate_module(module, self.heldout)
+        self._newest = (step, report, encoded)
+        scores = scalars_of(report)
+        self.history.append({"step": step, "epoch": epoch, **scores})
+        if module.logger is not None:
+            for logger in module.loggers:
+                logger.log_metrics(scores, step=step)
+        fields = {name: round(report.all[name], 4) for name in SHOWN}
+        fields |= {f"heldout {n}": round(report.heldout[n], 4) for n in SHOWN if report.heldout}
+        event(log, logging.INFO, "evaluation", step=step, epoch=epoch, **fields)
+        return scores
+
+    def final(self, module: NaicsModule, step: int, epoch: int) -> tuple[EvaluationReport, Encoded]:
+        """Report and embedding of the weights after `step`, made now unless they are at hand."""
+        if self._newest is None or self._newest[0] != step:
+            self.run(module, step, epoch)
+        assert self._newest is not None
+        return self._newest[1], self._newest[2]
+
+    def _stop_early(self, trainer: pl.Trainer, scores: dict[str, float]) -> None:
+        if self.early.metric not in scores:
+            known = ", ".join(sorted(scores))
+            raise ConfigError(
+                f"training.early_stopping.metric={self.early.metric!r} is not evaluated",
+                f"choose one of {known}",
+            )
+        score = scores[self.early.metric]
+        if score > self.best:
+            self.best, self.without_progress = score, 0
+            return
+        self.without_progress += 1
+        if self.without_progress >= self.early.patience:
+            event(log, logging.INFO, "early_stopping", metric=self.early.metric, best=self.best)
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "history": self.history,
+            "best": self.best,
+            "without_progress": self.without_progress,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = list(state_dict["history"])
+        self.best, self.without_progress = state_dict["best"], state_dict["without_progress"]
+
+
+def scalars_of(report: EvaluationReport) -> dict[str, float]:
+    """Every number of a report under `all/`, `heldout/` and `health/`."""
+    parts = {"all": report.all, "heldout": report.heldout, "health": report.health}
+    return {f"{part}/{name}": float(v) for part, row in parts.items() for name, v in row.items()}
+
+
+def evaluate_module(module: NaicsModule, heldout: IntArray) -> tuple[EvaluationReport, Encoded]:
+    """Embed every code and score the embedding."""
+    encoded = module.embed_all()
+    points, curvature = encoded.points.cpu(), float(encoded.curvature)
+    return evaluate(points, module.taxonomy, heldout, curvature), encoded

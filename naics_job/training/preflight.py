@@ -1,0 +1,65 @@
+"""Checks that cost seconds and save hours: said before the first step, or stopping it."""
+
+import logging
+
+from naics_job.config.schema import Config
+from naics_job.curriculum.schedule import Curriculum
+from naics_job.data.prepare import NaicsData
+from naics_job.data.tokens import TokenStore
+from naics_job.errors import ConfigError, DataError
+from naics_job.observability.logs import event
+from naics_job.storage.files import free_bytes, make_dir, remove, write_bytes_atomic
+from naics_job.storage.files import join as join_path
+
+log = logging.getLogger(__name__)
+NEEDED_BYTES = 500_000_000  # checkpoints, logs and exports of one run, with room to spare
+
+
+def check_run(
+    config: Config,
+    data: NaicsData,
+    tokens: TokenStore,
+    curriculum: Curriculum,
+    steps_per_epoch: int,
+) -> None:
+    """Refuse what cannot work, warn of what cannot have been meant.
+
+    Raises:
+        DataError: a code has no text at all.
+        ConfigError: a folder of `dirs.*` cannot be written, or its disk is nearly full.
+    """
+    _check_texts(data)
+    for key in ("data_dir", "log_dir", "output_dir", "checkpoint_dir"):
+        _check_folder(f"dirs.{key}", getattr(config.dirs, key))
+    for warning in curriculum.preflight(config.training.max_epochs, steps_per_epoch):
+        event(log, logging.WARNING, "preflight.curriculum", problem=warning)
+    counts = {channel: int(tokens.is_long(channel).sum()) for channel in tokens.num_tokens}
+    event(log, logging.INFO, "preflight.tokens", codes_with_sampled_text=counts)
+
+
+def _check_texts(data: NaicsData) -> None:
+    for position, code in enumerate(data.taxonomy.codes):
+        if not any(channel[position] for channel in data.texts.values()):
+            raise DataError(
+                f"code {code} has no text in any channel",
+                "prepare the data again: naics-embedder data all --force",
+            )
+
+
+def _check_folder(key: str, url: str) -> None:
+    probe = join_path(url, ".write-probe")
+    try:
+        make_dir(url)
+        write_bytes_atomic(probe, b"")
+        remove(probe)
+    except DataError as error:
+        raise ConfigError(
+            f"{key}={url} cannot be written: {error.args[0]}",
+            f"set {key} to a folder this user can write",
+        ) from error
+    free = free_bytes(url)
+    if free is not None and free < NEEDED_BYTES:
+        raise ConfigError(
+            f"{key}={url} has {free / 1e6:.0f} MB left, a run needs {NEEDED_BYTES / 1e6:.0f} MB",
+            f"free some space or set {key} to another disk",
+        )

@@ -1,0 +1,62 @@
+"""What a finished run leaves: metrics beside the frozen baseline, embeddings, the model."""
+
+import logging
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from torch import nn
+
+from naics_job.config.schema import Config
+from naics_job.evaluation.report import frozen_baseline
+from naics_job.export.embeddings import FILE as EMBEDDINGS
+from naics_job.export.embeddings import write_embeddings
+from naics_job.export.model import ModelCard, write_model
+from naics_job.observability.logs import event
+from naics_job.storage.files import Manifest, join
+from naics_job.training.build import Job
+from naics_job.training.callbacks.evaluation import EvaluationCallback
+from naics_job.training.record import RunRecord
+
+log = logging.getLogger(__name__)
+
+
+def publish(config: Config, job: Job, evaluation: EvaluationCallback, record: RunRecord) -> None:
+    """Score the final weights, export embeddings and model, and fill in the record."""
+    report, encoded = evaluation.final(job.module, record.steps, record.epochs)
+    taxonomy, heldout = job.inputs.data.taxonomy, job.datamodule.heldout
+    features = job.inputs.features
+    baseline = frozen_baseline(features.base.cpu(), features.present.cpu(), taxonomy, heldout)
+    record.metrics = {"all": report.all, "heldout": report.heldout}
+    record.baseline = {"all": baseline.all, "heldout": baseline.heldout}
+    record.health = dict(report.health)
+    folder = join(config.dirs.output_dir, config.experiment_name)
+    manifest = Manifest(
+        file=EMBEDDINGS,
+        sha256="",
+        rows=len(taxonomy),
+        schema_version=1,
+        source=record.data_source,
+        inputs={"descriptions": record.data_digest},
+        config_hash=record.config_hash,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        extra={"run_id": record.run_id},
+    )
+    url, curvature = join(folder, EMBEDDINGS), float(encoded.curvature)
+    write_embeddings(url, encoded.points, taxonomy, curvature, manifest)
+    card = ModelCard(
+        run_id=record.run_id,
+        experiment_name=config.experiment_name,
+        data_source=record.data_source,
+        data_digest=record.data_digest,
+        metrics=record.metrics,
+        baseline=record.baseline,
+    )
+    settings = {
+        "model": asdict(config.model),
+        "loss": asdict(config.loss),
+        "max_tokens": asdict(config.data_loader.tokenization.max_tokens),
+    }
+    parts = nn.ModuleDict({"encoder": job.module.encoder, "embedder": job.module.embedder})
+    model = write_model(join(folder, "model"), parts, job.inputs.base, settings, card)
+    record.exports = {"embeddings": url, "model": model}
+    event(log, logging.INFO, "run.published", **record.exports)

@@ -1,0 +1,96 @@
+"""The run record: one JSON file that says what a run was, how it went and how good it is."""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import platform
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from naics_job.config.schema import Config
+from naics_job.data.prepare import NaicsData
+from naics_job.model.weights import BaseWeights
+from naics_job.storage.files import join, write_bytes_atomic
+
+PACKAGES = ("torch", "lightning", "transformers", "peft", "numpy")
+METRICS = (
+    "cophenetic",
+    "spearman",
+    "ndcg@5",
+    "ndcg@10",
+    "ndcg@20",
+    "map",
+    "parent@1",
+    "distortion",
+)
+
+
+@dataclass
+class RunRecord:
+    """Grows while the run goes on; written at the end whatever the outcome."""
+
+    run_id: str
+    config_hash: str
+    data_source: str = ""
+    data_digest: str = ""
+    base_model: dict[str, str] = field(default_factory=dict)
+    status: str = "running"  # running | finished | stopped | failed
+    exit_code: int | None = None
+    error: str | None = None
+    device: str = "cpu"
+    steps: int = 0
+    epochs: int = 0
+    wall_s: float = 0.0
+    time_to_first_step_s: float | None = None
+    anchors_per_s: float = 0.0
+    tokens_per_s: float = 0.0
+    peak_rss_bytes: int = 0
+    phases: list[dict[str, Any]] = field(default_factory=list)
+    restarts: int = 0
+    warm_start: str | None = None
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    baseline: dict[str, dict[str, float]] = field(default_factory=dict)
+    health: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None  # newest checkpoint of the run
+    exports: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def describe(self, data: NaicsData, base: BaseWeights) -> None:
+        """Note what the run reads."""
+        self.data_source, self.data_digest = data.source, data.digest
+        self.base_model = {"origin": base.origin, "sha256": base.sha256}
+
+    def write(self, config: Config, started: float) -> str:
+        """Write `<dirs.output_dir>/<experiment_name>/run_record.json` and return its path."""
+        self.wall_s = time.monotonic() - started
+        self.versions = versions()
+        url = record_url(config)
+        text = json.dumps(jsonable(dataclasses.asdict(self)), indent=2) + "\n"
+        write_bytes_atomic(url, text.encode())
+        return url
+
+
+def record_url(config: Config) -> str:
+    """Path or URL of the record of `config`'s experiment."""
+    return join(config.dirs.output_dir, config.experiment_name, "run_record.json")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the packages that decide the numbers."""
+    found = {name: importlib.metadata.version(name) for name in ("naics-job", *PACKAGES)}
+    return {"python": platform.python_version(), **found}
+
+
+def jsonable(value: Any) -> Any:
+    """Copy of `value` in which numbers that JSON lacks are null."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,67 @@
+"""`train-seq`, the historical chain of stages: each starts from the weights of the one before.
+
+Modern runs use the single SADC schedule of `train`; this is kept so that old experiments can be
+repeated. A stage is a run of its own with a fresh optimizer, and stays in one phase throughout.
+"""
+
+import logging
+from dataclasses import replace
+
+from naics_job.config.load import LoadedConfig, config_hash
+from naics_job.config.schema import Config
+from naics_job.curriculum.schedule import Phase
+from naics_job.observability.logs import event
+from naics_job.storage.files import join
+from naics_job.training.record import RunRecord
+from naics_job.training.run import RunOptions, run_training
+
+log = logging.getLogger(__name__)
+
+
+def run_sequence(loaded: LoadedConfig, options: RunOptions) -> list[RunRecord]:
+    """Train the stages `<experiment_name>-stage1` to `-stage3` and return their records.
+
+    The epochs are shared out as the borders of the curriculum would, at least one for each stage.
+    `options.ckpt_path` goes to the first stage.
+    """
+    event(log, logging.WARNING, "train_seq.legacy", advice="use `train`: one dynamic schedule")
+    records: list[RunRecord] = []
+    for phase, epochs in stage_epochs(loaded.config).items():
+        stage = replace(loaded, config=stage_config(loaded.config, phase, epochs))
+        stage = replace(stage, hash=config_hash(stage.config))
+        start = options if not records else replace(options, ckpt_path=records[-1].checkpoint)
+        event(log, logging.INFO, "train_seq.stage", phase=int(phase), epochs=epochs)
+        records.append(run_training(stage, replace(start, only_phase=phase)))
+    return records
+
+
+def stage_epochs(config: Config) -> dict[Phase, int]:
+    """Epochs of each stage, from the borders of the curriculum; phases without width drop out."""
+    ends = config.curriculum
+    widths = {
+        Phase.STRUCTURAL: ends.phase1_end,
+        Phase.GEOMETRIC: ends.phase2_end - ends.phase1_end,
+        Phase.MITIGATION: ends.phase3_end - ends.phase2_end,
+    }
+    if ends.phase_mode == "two_phase":
+        widths[Phase.GEOMETRIC] = 1 - ends.phase1_end
+        widths[Phase.MITIGATION] = 0.0
+    epochs = config.training.max_epochs
+    return {phase: max(1, round(width * epochs)) for phase, width in widths.items() if width > 0}
+
+
+def stage_config(config: Config, phase: Phase, epochs: int) -> Config:
+    """The settings of one stage: its own name and length; clustering starts at its first epoch."""
+    name = f"{config.experiment_name}-stage{phase:d}"
+    trainer = {**config.training.trainer, "max_epochs": epochs}
+    return replace(
+        config,
+        experiment_name=name,
+        training=replace(config.training, trainer=trainer),
+        curriculum=replace(config.curriculum, fn_curriculum_start_epoch=0),
+    )
+
+
+def stage_folder(config: Config, phase: Phase) -> str:
+    """Where a stage's exports are."""
+    return join(config.dirs.output_dir, f"{config.experiment_name}-stage{phase:d}")
