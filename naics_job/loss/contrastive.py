@@ -31,7 +31,6 @@ class DecoupledContrastiveLoss(nn.Module):
         """
         usable = keep.any(dim=1)  # [batch]
         logits = (margin - push) / self.temperature
-        # A row of -inf has NaN gradients even where its result is not used.
-        logits = logits.masked_fill(~keep & usable[:, None], -math.inf)
-        per_anchor = pull / self.temperature + logits.logsumexp(dim=1)  # [batch]
+        push_term = logits.masked_fill(~keep, -math.inf).logsumexp(dim=1)  # -inf if nothing kept
+        per_anchor = pull / self.temperature + push_term  # [batch]
         return per_anchor.masked_fill(~usable, 0.0).sum() / usable.sum().clamp_min(1)
