@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from naics_job.data.candidates import NOBODY
-from naics_job.geometry.lorentz import pairwise_distance
+from naics_job.geometry.lorentz import lorentz_gap
 from naics_job.taxonomy.tree import BoolArray, IntArray
 
 BLOCK_CODES = 8192
@@ -61,10 +61,10 @@ def hardest(
     is -1 throughout.
     """
 
-    def distance(rows: Tensor, block: slice) -> Tensor:
-        return pairwise_distance(bank.points[rows], bank.points[block], curvature)
+    def gap(rows: Tensor, block: slice) -> Tensor:  # grows with the geodesic distance
+        return lorentz_gap(bank.points[rows], bank.points[block], curvature)
 
-    return _lowest(bank, anchors, forbidden, k, distance)
+    return _lowest(bank, anchors, forbidden, k, gap)
 
 
 def router_guided(bank: MemoryBank, anchors: IntArray, forbidden: Forbidden, k: int) -> IntArray:
@@ -89,7 +89,7 @@ def _lowest(
     k: int,
     score: Callable[[Tensor, slice], Tensor],
 ) -> IntArray:
-    """Codes with the lowest score of each row; equal scores go to the lower position."""
+    """The `k` codes with the lowest score in each row, lowest first; -1 where there are fewer."""
     device = bank.points.device
     rows = torch.from_numpy(np.asarray(anchors, dtype=np.int64)).to(device)
     best = torch.full((len(anchors), 0), torch.inf, dtype=torch.float64, device=device)
@@ -102,8 +102,8 @@ def _lowest(
         scores = score(rows, block).double().masked_fill(hidden, torch.inf)
         positions = torch.arange(block.start, block.stop, device=device).expand_as(scores)
         best, codes = torch.cat([best, scores], dim=1), torch.cat([codes, positions], dim=1)
-        best, order = best.sort(dim=1, stable=True)
-        best, codes = best[:, :k], codes.gather(1, order)[:, :k]
+        best, order = best.topk(min(k, best.shape[1]), dim=1, largest=False)
+        codes = codes.gather(1, order)
     codes = codes.masked_fill(torch.isinf(best), NOBODY)
     found: IntArray = codes.cpu().numpy()
     if found.shape[1] < k:
