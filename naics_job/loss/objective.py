@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from naics_job.config.model_schema import FalseNegativesConfig, LossConfig
-from naics_job.errors import NaicsJobError
+from naics_job.errors import ConfigError, NaicsJobError
 from naics_job.geometry.lorentz import Curvature
 from naics_job.loss.attract import AttractionLoss
 from naics_job.loss.contrastive import DecoupledContrastiveLoss
@@ -67,7 +67,9 @@ def _tree(inputs: LossInputs, config: LossConfig) -> tuple[Tensor, ...]:
 
 
 TERMS = {
-    "contrastive": Term(lambda loss, _: loss.contrastive_weight, DecoupledContrastiveLoss, _contrastive),
+    "contrastive": Term(
+        lambda loss, _: loss.contrastive_weight, DecoupledContrastiveLoss, _contrastive
+    ),
     "hierarchy": Term(lambda loss, _: loss.hierarchy_weight, lambda _: HierarchyLoss(), _tree),
     "rank_order": Term(lambda loss, _: loss.rank_order_weight, LambdaRankLoss, _tree),
     "radius": Term(
@@ -89,13 +91,21 @@ TERMS = {
 
 
 class Objective(nn.Module):
-    """Weighted sum of the loss terms; a term of weight 0 is not built and has no parameters."""
+    """Weighted sum of the loss terms; a term of weight 0 is not built and has no parameters.
+
+    Raises:
+        ConfigError: every weight is 0.
+    """
 
     def __init__(self, config: LossConfig, false_negatives: FalseNegativesConfig) -> None:
         super().__init__()
         self.config = config
         weights = {name: term.weight(config, false_negatives) for name, term in TERMS.items()}
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
+        if not self.weights:
+            raise ConfigError(
+                "every loss term has weight 0", "set loss.hierarchy_weight or another above 0"
+            )
         self.terms = nn.ModuleDict({name: TERMS[name].build(config) for name in self.weights})
 
     def forward(self, inputs: LossInputs) -> dict[str, Tensor]:

@@ -13,9 +13,9 @@ def test_closed_form() -> None:
     loss = HierarchyLoss()
     distance = torch.tensor([[7.0, 1.5, 6.0]])
     tree = torch.tensor([[0.0, 1.0, 2.0]])
-    # relative errors 0.5 and 2; Huber: 0.5 * 0.25 and 2 - 0.5; the first pair is the code itself
+    # errors 0.5 and 4, squared over 1 and 2 edges; the first pair is the code itself
     found = loss(distance, tree, torch.ones(1, 3, dtype=torch.bool))
-    assert found.item() == pytest.approx((0.125 + 1.5) / 2)
+    assert found.item() == pytest.approx((0.25 + 8) / 2)
 
 
 def test_a_scaled_tree_costs_nothing_at_its_scale() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from naics_job.config.model_schema import FalseNegativesConfig, LossConfig
+from naics_job.errors import ConfigError
 from naics_job.loss.attract import AttractionLoss
 from naics_job.loss.load_balance import LoadBalanceLoss
 from naics_job.loss.objective import TERMS, LossInputs, NonFiniteLossError, Objective
@@ -17,6 +18,8 @@ CONFIG = LossConfig(
     curvature=1.0,
     learn_curvature=False,
     base_margin=0.5,
+    contrastive_weight=0.8,
+    rank_temperature=0.3,
     hierarchy_weight=0.9,
     rank_order_weight=0.3,
     radius_reg_weight=0.1,
@@ -52,7 +55,7 @@ def test_total_is_the_weighted_sum_of_the_terms() -> None:
     inputs = step_inputs()
     terms = Objective(CONFIG, HYBRID)(inputs)
     assert set(terms) == set(TERMS) | {"total"}
-    weights = dict(zip(TERMS, (1.0, 0.9, 0.3, 0.1, 0.01, 0.7), strict=True))
+    weights = dict(zip(TERMS, (0.8, 0.9, 0.3, 0.1, 0.01, 0.7), strict=True))
     expected = sum(weights[name] * terms[name].item() for name in TERMS)
     assert terms["total"].item() == pytest.approx(expected, rel=1e-5)
     terms["total"].backward()
@@ -65,6 +68,7 @@ def test_total_is_the_weighted_sum_of_the_terms() -> None:
 @pytest.mark.parametrize(
     ("setting", "term"),
     [
+        ("contrastive_weight", "contrastive"),
         ("hierarchy_weight", "hierarchy"),
         ("rank_order_weight", "rank_order"),
         ("radius_reg_weight", "radius"),
@@ -79,6 +83,13 @@ def test_a_term_of_weight_zero_is_not_computed(setting: str, term: str) -> None:
     assert all(parameter.grad is not None for parameter in objective.parameters())
 
 
+def test_an_objective_without_terms_is_refused() -> None:
+    names = [name for name in CONFIG.__dataclass_fields__ if name.endswith("_weight")]
+    nothing = replace(CONFIG, load_balancing_coef=0.0, **dict.fromkeys(names, 0.0))
+    with pytest.raises(ConfigError, match="weight 0"):
+        Objective(nothing, ELIMINATE)
+
+
 def test_only_attract_and_hybrid_attract() -> None:
     attract = replace(HYBRID, strategy="attract")
     assert "attract" in Objective(CONFIG, attract)(step_inputs())
@@ -89,9 +100,12 @@ def test_only_attract_and_hybrid_attract() -> None:
 def test_temperature_and_margin_reach_the_terms() -> None:
     first = Objective(CONFIG, ELIMINATE)(step_inputs())
     hot = Objective(replace(CONFIG, temperature=0.4), ELIMINATE)(step_inputs())
+    soft = Objective(replace(CONFIG, rank_temperature=0.6), ELIMINATE)(step_inputs())
     wide = Objective(replace(CONFIG, base_margin=1.0), ELIMINATE)(step_inputs())
     assert hot["contrastive"].item() != pytest.approx(first["contrastive"].item(), rel=1e-2)
-    assert hot["rank_order"].item() != pytest.approx(first["rank_order"].item(), rel=1e-2)
+    assert hot["rank_order"].item() == first["rank_order"].item()
+    assert soft["rank_order"].item() != pytest.approx(first["rank_order"].item(), rel=1e-2)
+    assert soft["contrastive"].item() == first["contrastive"].item()
     assert wide["contrastive"].item() > first["contrastive"].item() + 0.1
 
 
@@ -113,14 +127,11 @@ def test_a_broken_term_ends_the_step_and_is_named(field: str, term: str) -> None
     inputs = step_inputs()
     broken = getattr(inputs, field).detach().clone()
     broken.view(-1)[5 % broken.numel()] = torch.nan
-    fixed = torch.ones(9)  # the margins see a sound radius: only the radius term is broken
-    objective = Objective(replace(CONFIG, base_margin=0.0), ELIMINATE)
-    if field == "radius":
-        objective = Objective(CONFIG, ELIMINATE)
-        objective.terms.pop("contrastive")
-        objective.weights.pop("contrastive")
+    # the margins read the radius too, so the radius term is broken alone only without them
+    weight = 0.0 if field == "radius" else 1.0
+    objective = Objective(replace(CONFIG, contrastive_weight=weight), ELIMINATE)
     with pytest.raises(NonFiniteLossError, match=term) as caught:
-        objective(replace(inputs, **{"radius": fixed, field: broken}))
+        objective(replace(inputs, **{field: broken}))
     assert caught.value.exit_code == 70
     assert caught.value.term == term
     assert caught.value.hint

@@ -13,9 +13,9 @@ def test_closed_form() -> None:
     loss = RadiusLoss()
     assert loss(DEPTH, DEPTH, 1.0).item() == 0
     found = loss(torch.tensor([2.0, 2.0]), torch.tensor([1.0, 4.0]), 1.0)
-    assert found.item() == pytest.approx((1 + 0.25) / 2)
+    assert found.item() == pytest.approx((1 + 4) / 2)
     beyond = loss(torch.tensor([10.0]), torch.tensor([5.0]), 1.0)
-    assert beyond.item() == pytest.approx(1 + 4)
+    assert beyond.item() == pytest.approx(25 + 4)
 
 
 @pytest.mark.parametrize("curvature", [0.5, 1.0, 2.0, 50.0])

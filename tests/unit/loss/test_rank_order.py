@@ -13,11 +13,17 @@ from naics_job.loss.rank_order import LambdaRankLoss
 
 
 def lambda_rank(temperature: float = 1.0) -> LambdaRankLoss:
-    weights = dict.fromkeys(
-        ("hierarchy_weight", "rank_order_weight", "radius_reg_weight", "load_balancing_coef"), 1.0
-    )
     config = LossConfig(
-        temperature=temperature, curvature=1.0, learn_curvature=False, base_margin=0.0, **weights
+        temperature=9.0,
+        contrastive_weight=1.0,
+        curvature=1.0,
+        learn_curvature=False,
+        base_margin=0.0,
+        hierarchy_weight=1.0,
+        rank_order_weight=1.0,
+        rank_temperature=temperature,
+        radius_reg_weight=1.0,
+        load_balancing_coef=1.0,
     )
     return LambdaRankLoss(config)
 
