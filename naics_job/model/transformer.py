@@ -73,6 +73,7 @@ def load_transformer(folder: Path) -> nn.Module:
                 dtype=torch.float32,
                 attn_implementation="sdpa",
                 add_pooling_layer=False,
+                use_cache=False,  # a decoder setting that checkpointing would warn about
                 hidden_dropout_prob=0.0,
                 attention_probs_dropout_prob=0.0,
                 output_loading_info=True,

@@ -1,8 +1,9 @@
 """A tiny random BERT with a tiny tokenizer, and settings for it."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,16 +50,15 @@ def model_config(tiny_folder: Path) -> ModelConfig:
         gradient_checkpointing=False,
         eval_every_n_epochs=1,
         lora=LoraConfig(**lora, start_phase=2),
-        moe=MoeConfig(num_experts=4, top_k=2, hidden_dim=16),
+        moe=MoeConfig(num_experts=4, top_k=2, hidden_dim=16, dropout=0.0),
     )
 
 
 @pytest.fixture
 def loss_config() -> LossConfig:
     """Loss settings; the model reads the curvature only."""
-    weights = ("hierarchy_weight", "rank_order_weight", "radius_reg_weight", "load_balancing_coef")
-    rest = dict.fromkeys((*weights, "base_margin"), 0.0)
-    return LossConfig(temperature=0.2, curvature=1.0, learn_curvature=False, **rest)
+    values: dict[str, Any] = {field.name: 1.0 for field in fields(LossConfig)}
+    return LossConfig(**values | {"learn_curvature": False})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from naics_job.config.model_schema import LossConfig, ModelConfig
 from naics_job.geometry.lorentz import on_manifold_error
-from naics_job.model.embedder import NaicsEmbedder, drop_channels
+from naics_job.model.embedder import START_SCALE, NaicsEmbedder, drop_channels
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_starts_as_the_mean_direction_of_present_channels(
     encoded = build(model_config, loss_config)(features, present)
     for row in range(20):
         unit = [features[row, c] / features[row, c].norm() for c in range(4) if present[row, c]]
-        torch.testing.assert_close(encoded.tangent[row], torch.stack(unit).mean(0))
+        torch.testing.assert_close(encoded.tangent[row], START_SCALE * torch.stack(unit).mean(0))
     torch.testing.assert_close(encoded.radius, encoded.tangent.norm(dim=1), rtol=1e-4, atol=1e-5)
     assert encoded.points.shape == (20, 33)
     assert encoded.points.dtype == torch.float32
@@ -48,6 +48,38 @@ def test_features_of_missing_channels_do_not_matter(
     torch.nn.init.normal_(embedder.experts.out)
     noise = torch.where(present[..., None], features, torch.randn_like(features))
     torch.testing.assert_close(embedder(noise, present).points, embedder(features, present).points)
+
+
+def test_channel_weights_are_shared_by_the_present_channels(
+    model_config: ModelConfig, loss_config: LossConfig, batch: tuple[Tensor, Tensor]
+) -> None:
+    features, present = batch
+    embedder = build(model_config, loss_config)
+    with torch.no_grad():
+        embedder.channel_logits.copy_(torch.tensor([0.0, 1.0, -1.0, 2.0]))
+    tangent = embedder(features, present).tangent
+    for row in range(20):
+        own = present[row].nonzero()[:, 0]
+        weight = embedder.channel_logits[own].softmax(0)
+        unit = features[row, own] / features[row, own].norm(dim=1, keepdim=True)
+        torch.testing.assert_close(tangent[row], START_SCALE * (weight @ unit))
+    nothing = embedder(features[:1], torch.zeros(1, 4, dtype=torch.bool))
+    assert not nothing.tangent.any()
+    assert nothing.points.isfinite().all()
+
+
+def test_centred_channels_have_their_mean_at_the_origin(
+    model_config: ModelConfig, loss_config: LossConfig, batch: tuple[Tensor, Tensor]
+) -> None:
+    features, _ = batch
+    features = features + 1.0
+    everything = torch.ones(20, 4, dtype=torch.bool)
+    embedder = build(model_config, loss_config)
+    before = embedder(features, everything).tangent.mean(0).norm()
+    embedder.center(features, everything)
+    after = embedder(features, everything).tangent.mean(0).norm()
+    assert before > 0.5
+    assert after < 1e-5
 
 
 @pytest.mark.parametrize("dim", [16, 48])

@@ -9,9 +9,11 @@ from naics_job.config.model_schema import MoeConfig
 from naics_job.model.moe import MixtureOfExperts, expert_statistics
 
 
-def build(top_k: int = 2, num_experts: int = 4, zero: bool = False) -> MixtureOfExperts:
+def build(
+    top_k: int = 2, num_experts: int = 4, zero: bool = False, dropout: float = 0.0
+) -> MixtureOfExperts:
     torch.manual_seed(0)
-    config = MoeConfig(num_experts=num_experts, top_k=top_k, hidden_dim=7)
+    config = MoeConfig(num_experts=num_experts, top_k=top_k, hidden_dim=7, dropout=dropout)
     experts = MixtureOfExperts(6, 5, config)
     with torch.no_grad():
         experts.router.linear.weight.normal_()
@@ -99,3 +101,12 @@ def test_gates_are_float32_under_autocast() -> None:
 
 def test_no_codes() -> None:
     assert build()(torch.zeros(0, 6)).output.shape == (0, 5)
+
+
+def test_dropout_of_the_hidden_layer_acts_in_training_only() -> None:
+    experts = build(dropout=0.5)
+    x = torch.randn(9, 6)
+    assert not torch.equal(experts(x).output, experts(x).output)
+    assert torch.equal(experts(x).gates, experts(x).gates)
+    experts.eval()
+    torch.testing.assert_close(experts(x).output, build()(x).output)

@@ -1,0 +1,124 @@
+"""Two gloo processes under DistributedDataParallel: all four adapters train, alike on both."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers import BertConfig, BertModel
+
+from naics_job.config.model_schema import LoraConfig, ModelConfig, MoeConfig
+from naics_job.data.contracts import CHANNELS
+from naics_job.data.tokens import Ragged
+from naics_job.model.encoder import ChannelEncoder
+from naics_job.model.weights import BaseWeights
+
+pytestmark = pytest.mark.integration
+NUM_TENSORS = 4 * 2 * 2 * 2  # channels, layers, query and value, A and B
+
+
+class Step(nn.Module):
+    """A loss of one process's codes; `cached` is a step of the frozen phase."""
+
+    def __init__(self, encoder: ChannelEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, tokens: dict[str, Ragged], cached: bool) -> Tensor:
+        if cached:
+            return self.encoder.adapter_zero()
+        features, _ = self.encoder(tokens)
+        weight = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
+        return (features * weight).sum()
+
+
+def build(folder: str, checkpointing: bool) -> ChannelEncoder:
+    lora = LoraConfig(r=4, alpha=8, dropout=0.0, target_modules=("query", "value"), start_phase=1)
+    config = ModelConfig(
+        base_model_name=folder,
+        base_model_sha256=None,
+        embedding_dim=32,
+        channel_dropout=0.0,
+        feature_dropout=0.0,
+        gradient_checkpointing=checkpointing,
+        eval_every_n_epochs=1,
+        lora=lora,
+        moe=MoeConfig(num_experts=2, top_k=1, hidden_dim=8, dropout=0.0),
+    )
+    encoder = ChannelEncoder(BaseWeights(Path(folder), "folder", "0" * 64), config)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for _, parameter in encoder.lora_parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return encoder.train()
+
+
+def tokens_of(process: int) -> dict[str, Ragged]:
+    """Three codes; on process 1 no code has exclusions."""
+    tokens = {}
+    for column, channel in enumerate(CHANNELS):
+        lengths = np.array([4, 0, 7 + process]) * (channel == "title" or column < 4 - process)
+        ids = np.arange(lengths.sum(), dtype=np.int32) % 40 + 4 + column
+        tokens[channel] = Ragged(ids.astype(np.int32), lengths.astype(np.int64))
+    return tokens
+
+
+def gradients(step: nn.Module, process: int, cached: bool = False) -> dict[str, Tensor]:
+    step.zero_grad()
+    step(tokens_of(process), cached).backward()
+    named = step.named_parameters()
+    return {name.removeprefix("module."): p.grad.clone() for name, p in named if p.grad is not None}
+
+
+def worker(process: int, folder: str) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    store = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=store, rank=process, world_size=2)
+    result = {}
+    for checkpointing in (False, True):
+        step = DistributedDataParallel(Step(build(folder, checkpointing)))
+        result[f"first {checkpointing}"] = gradients(step, process)
+        result[f"cached {checkpointing}"] = gradients(step, process, cached=True)
+        result[f"again {checkpointing}"] = gradients(step, process)
+    torch.save(result, f"{folder}/{process}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("ddp")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = BertConfig(**shape, intermediate_size=64, vocab_size=64, initializer_range=0.2)
+    BertModel(config).save_pretrained(path)
+    mp.spawn(worker, args=(str(path),), nprocs=2)
+    return str(path)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("when", ["first", "again"])
+def test_adapters_get_the_mean_gradient_on_both_processes(
+    folder: str, when: str, checkpointing: bool
+) -> None:
+    ranks = [torch.load(f"{folder}/{process}.pt") for process in range(2)]
+    found = [rank[f"{when} {checkpointing}"] for rank in ranks]
+    alone = [gradients(Step(build(folder, False)), process) for process in range(2)]
+    assert len(found[0]) == len(found[1]) == NUM_TENSORS
+    for name, gradient in found[0].items():
+        assert torch.equal(gradient, found[1][name])
+        assert gradient.abs().max() > 0, name
+        mean = (alone[0][name] + alone[1][name]) / 2
+        torch.testing.assert_close(gradient, mean, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_on_cached_features_gives_every_adapter_a_gradient_of_zero(folder: str) -> None:
+    for process in range(2):
+        found = torch.load(f"{folder}/{process}.pt")["cached False"]
+        assert len(found) == NUM_TENSORS
+        assert not any(gradient.any() for gradient in found.values())
