@@ -75,13 +75,7 @@ def gpu(
         print(advice.text)
         if apply:
             path = file_to_edit(config)
-            set_values(
-                path,
-                {
-                    "data_loader.batch_size": advice.batch_size,
-                    "training.trainer.accumulate_grad_batches": advice.accumulate_grad_batches,
-                },
-            )
+            set_values(path, advice.settings)
             print(f"written to {path}")
 
 

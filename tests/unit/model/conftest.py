@@ -1,4 +1,4 @@
-"""A tiny random BERT with a tiny tokenizer, and settings for it."""
+"""Settings, encoders and token lists for the tiny BERT."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -8,33 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel
 
 from naics_job.config.model_schema import LoraConfig, LossConfig, ModelConfig, MoeConfig
 from naics_job.data.tokens import Ragged
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.model.weights import BaseWeights
-
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(60))]
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a BERT of 2 layers, hidden size 32, at most 48 tokens, with dropout 0.1."""
-    folder = tmp_path_factory.mktemp("tiny-bert")
-    torch.manual_seed(0)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    sizes = {"intermediate_size": 64, "vocab_size": len(WORDS), "max_position_embeddings": 48}
-    config = BertConfig(**shape, **sizes, initializer_range=0.2)
-    BertModel(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
 
 
 @pytest.fixture
