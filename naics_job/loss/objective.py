@@ -53,15 +53,15 @@ class Term:
 
     weight: Callable[[LossConfig, FalseNegativesConfig], float]
     build: Callable[[LossConfig], nn.Module]
-    arguments: Callable[[LossInputs, LossConfig], tuple[Tensor | float, ...]]
+    arguments: Callable[[LossInputs, "Objective"], tuple[Tensor | float, ...]]
 
 
-def _contrastive(inputs: LossInputs, config: LossConfig) -> tuple[Tensor, ...]:
+def _contrastive(inputs: LossInputs, objective: "Objective") -> tuple[Tensor, ...]:
     pull = inputs.distance.gather(1, inputs.positive[:, None]).squeeze(1)  # [batch]
-    return pull, inputs.distance, inputs.keep, _margin(inputs, config)
+    return pull, inputs.distance, inputs.keep, _margin(inputs, objective.config)
 
 
-def _tree(inputs: LossInputs, config: LossConfig) -> tuple[Tensor, ...]:
+def _tree(inputs: LossInputs, _: "Objective") -> tuple[Tensor, ...]:
     # The tree is known for every pair, so what the mask hides from the push counts here as well.
     return inputs.distance, inputs.tree_distance, inputs.tree_distance > 0
 
@@ -75,7 +75,12 @@ TERMS = {
     "radius": Term(
         lambda loss, _: loss.radius_reg_weight,
         lambda _: RadiusLoss(),
-        lambda inputs, _: (inputs.radius, inputs.depth, inputs.curvature),
+        lambda inputs, objective: (
+            inputs.radius,
+            inputs.depth,
+            inputs.curvature,
+            objective.edge,
+        ),
     ),
     "load_balance": Term(
         lambda loss, _: loss.load_balancing_coef,
@@ -108,6 +113,15 @@ class Objective(nn.Module):
             )
         self.terms = nn.ModuleDict({name: TERMS[name].build(config) for name in self.weights})
 
+    @property
+    def edge(self) -> Tensor | float:
+        """Geodesic distance that stands for one edge of the tree; 1 without the hierarchy term."""
+        if "hierarchy" not in self.terms:
+            return 1.0
+        hierarchy = self.terms["hierarchy"]
+        assert isinstance(hierarchy, HierarchyLoss)
+        return hierarchy.scale
+
     def forward(self, inputs: LossInputs) -> dict[str, Tensor]:
         """Each term before its weight, and their weighted sum "total".
 
@@ -115,7 +129,7 @@ class Objective(nn.Module):
             NonFiniteLossError: a term is not finite; the first such term is named.
         """
         terms: dict[str, Tensor] = {
-            name: term(*TERMS[name].arguments(inputs, self.config))
+            name: term(*TERMS[name].arguments(inputs, self))
             for name, term in self.terms.items()
         }
         _require_finite(terms)
@@ -124,15 +138,10 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def statistics(self, inputs: LossInputs) -> dict[str, Tensor]:
-        """Numbers worth a log line: the mean margin of the negatives and the learned scales."""
+        """Numbers worth a log line: the mean margin of the negatives and the learned edge."""
         margin = _margin(inputs, self.config).masked_fill(~inputs.keep, 0.0)
-        found = {"margin": margin.sum() / inputs.keep.sum().clamp_min(1)}
-        for term in self.terms.values():
-            if isinstance(term, HierarchyLoss):
-                found["hierarchy_scale"] = term.scale
-            elif isinstance(term, RadiusLoss):
-                found["radius_step"] = term.step
-        return found
+        mean = margin.sum() / inputs.keep.sum().clamp_min(1)
+        return {"margin": mean, "edge": torch.as_tensor(self.edge)}
 
 
 def _margin(inputs: LossInputs, config: LossConfig) -> Tensor:

@@ -15,8 +15,7 @@ class LambdaRankLoss(nn.Module):
     A pair of codes of which one is the nearer relative costs
     |change of NDCG@10 if they swapped places| * softplus((d_near - d_far) / temperature): descent
     moves the nearer relative closer and the other away, most where the order is wrong. The changes
-    of NDCG are constants of the step. Differs from the paper: linear gains, as in the evaluation,
-    and the changes are scaled to a sum of 1 per anchor, which bounds the gradient by 1/temperature.
+    of NDCG are constants of the step. Differs from the paper: linear gains, as in the evaluation.
 
     A swap changes NDCG@10 only if one of the two is among the ten nearest, so the pairs are
     `[batch, 10, code]` and not `[batch, code, code]`.
@@ -48,7 +47,7 @@ def _swaps(distance: Tensor, relevance: Tensor, used: Tensor) -> tuple[Tensor, T
 
     Returns:
         top: positions of the nearest codes in order, `[batch, k]`.
-        weight: |change of NDCG@10|, rows scaled to a sum of 1, `[batch, k, code]`.
+        weight: |change of NDCG@10|, `[batch, k, code]`.
         sign: 1 where the top code is the nearer relative, -1 where the other is.
     """
     num_codes = distance.shape[1]
@@ -65,5 +64,4 @@ def _swaps(distance: Tensor, relevance: Tensor, used: Tensor) -> tuple[Tensor, T
     both = used.gather(1, top)[:, :, None] & used[:, None, :]
     behind = places[:, None, :depth].transpose(1, 2) < place[:, None, :]  # each pair once
     weight = (gain * fall).abs() / ideal.clamp_min(1e-12)[:, None, None] * (both & behind)
-    weight = weight / weight.sum(dim=(1, 2), keepdim=True).clamp_min(1e-12)
     return top, weight, gain.sign()

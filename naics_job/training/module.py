@@ -95,6 +95,7 @@ class NaicsModule(pl.LightningModule):
     def training_step(self, batch: AnchorBatch, batch_idx: int) -> Tensor:
         self.seed_step(batch.epoch, batch.index, batch.start)
         state = self.phase_state()
+        self.planner.curvature = float(self.embedder.curvature)
         codes = code_batch(batch, self.planner.choose(batch, state)).to(self.device)
         self.step_codes = tuple(self.taxonomy.codes[position] for position in batch.anchors)
         encoded = self.encode(codes)
@@ -131,8 +132,11 @@ class NaicsModule(pl.LightningModule):
     ) -> dict[str, Tensor]:
         """Every loss term and their weighted sum, `total`."""
         inputs = loss_inputs(encoded, codes, self.planner, state, self.taxonomy)
+        shown = {f"train/{name}": value for name, value in self.objective.statistics(inputs).items()}
+        self.log_dict(shown, batch_size=len(codes.anchor))
         try:
-            return self.objective(inputs)
+            terms: dict[str, Tensor] = self.objective(inputs)
+            return terms
         except NonFiniteLossError as error:
             step, anchors = self.trainer.global_step, ", ".join(self.step_codes)
             message = f"{error.args[0]} at step {step}; anchors of the batch: {anchors}"
@@ -177,9 +181,6 @@ class NaicsModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
-        return batch  # arrays of positions; the step moves what it needs
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["clusters"] = self.clusters.state_dict()

@@ -140,12 +140,12 @@ def test_a_broken_term_ends_the_step_and_is_named(field: str, term: str) -> None
     assert str(restored) == str(caught.value)
 
 
-def test_statistics_report_margin_and_scales() -> None:
+def test_statistics_report_margin_and_edge() -> None:
     objective = Objective(CONFIG, ELIMINATE)
     found = objective.statistics(step_inputs())
-    assert set(found) == {"margin", "hierarchy_scale", "radius_step"}
+    assert set(found) == {"margin", "edge"}
     assert 0 < found["margin"].item() < 1
-    assert found["hierarchy_scale"].item() == found["radius_step"].item() == 1
+    assert found["edge"].item() == 1
     assert not any(value.requires_grad for value in found.values())
 
 

@@ -1,0 +1,49 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from naics_job.config.load import load_config
+from naics_job.config.train_schema import TrainingConfig
+from naics_job.training.optimizer import build_optimizer, rate_factor
+
+
+@pytest.fixture
+def settings() -> TrainingConfig:
+    return replace(load_config().config.training, warmup_steps=10, min_learning_rate_ratio=0.1)
+
+
+def test_warm_up_then_cosine_to_the_floor(settings: TrainingConfig) -> None:
+    factor = rate_factor(settings, total_steps=110)
+    assert factor(0) == pytest.approx(1 / 11)
+    assert [factor(step) for step in range(10)] == sorted(factor(step) for step in range(10))
+    assert factor(10) == pytest.approx(1.0)
+    assert factor(60) == pytest.approx(0.55)
+    assert factor(110) == factor(500) == pytest.approx(0.1)
+
+
+def test_constant_after_the_warm_up_without_cosine(settings: TrainingConfig) -> None:
+    factor = rate_factor(replace(settings, use_warmup_cosine=False), total_steps=110)
+    assert factor(10) == factor(109) == 1.0
+
+
+def test_warm_up_never_eats_a_short_run(settings: TrainingConfig) -> None:
+    factor = rate_factor(replace(settings, warmup_steps=1000), total_steps=50)
+    assert factor(5) == pytest.approx(1.0)
+
+
+def test_groups_have_their_own_rate_decay_and_start(settings: TrainingConfig) -> None:
+    head, adapter = nn.Linear(3, 2), nn.Parameter(torch.ones(2, 2))
+    optimizer, schedule = build_optimizer(
+        head.named_parameters(), [("lora", adapter)], settings, 110, lora_first_step=60
+    )
+    decay = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
+    assert decay == {"head": settings.weight_decay, "head_vectors": 0.0, "lora": 0.0}
+    assert optimizer.param_groups[0]["params"] == [head.weight]
+    for _ in range(60):
+        optimizer.step()
+        schedule.step()
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    assert rates["lora"] == pytest.approx(settings.lora_learning_rate / 6)  # warm-up of 5 begins
+    assert rates["head"] < settings.learning_rate
