@@ -110,9 +110,7 @@ def build_job(
     taxonomy = inputs.data.taxonomy
     training = torch.from_numpy(datamodule.train)
     embedder.center(*(tensor.cpu() for tensor in inputs.features.rows(training, 0)))
-    bank = MemoryBank(
-        datamodule.allowed, config.model.embedding_dim, config.model.moe.num_experts
-    )
+    bank = MemoryBank(datamodule.allowed, config.model.embedding_dim, config.model.moe.num_experts)
     clusters = ClusterState(len(taxonomy))
     planner = NegativePlanner(config, datamodule.negatives, bank, clusters)
     sources = Sources(taxonomy, inputs.tokens, inputs.features)

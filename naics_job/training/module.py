@@ -116,7 +116,7 @@ class NaicsModule(pl.LightningModule):
             features, present = self.features.rows(mine, codes.epoch)
             if is_distributed():  # every process must send a gradient for every parameter
                 features = features + self.encoder.adapter_zero()
-        local = self.embedder(features, present)
+        local: Encoded = self.embedder(features, present)
         return local.gathered(lambda rows: gather_rows(rows, num_codes))
 
     def encode_tokens(self, positions: Tensor, view: int) -> tuple[Tensor, Tensor]:
@@ -132,7 +132,9 @@ class NaicsModule(pl.LightningModule):
     ) -> dict[str, Tensor]:
         """Every loss term and their weighted sum, `total`."""
         inputs = loss_inputs(encoded, codes, self.planner, state, self.taxonomy)
-        shown = {f"train/{name}": value for name, value in self.objective.statistics(inputs).items()}
+        shown = {
+            f"train/{name}": value for name, value in self.objective.statistics(inputs).items()
+        }
         self.log_dict(shown, batch_size=len(codes.anchor))
         try:
             terms: dict[str, Tensor] = self.objective(inputs)
@@ -149,10 +151,12 @@ class NaicsModule(pl.LightningModule):
         self.eval()
         everyone = torch.arange(len(self.taxonomy), device=self.device)
         if self.adapters_trained():
-            parts = [self.encode_tokens(rows, view=0) for rows in everyone.split(EMBED_BLOCK)]
-            encoded = self.embedder(*(torch.cat(column) for column in zip(*parts, strict=True)))
+            blocks = torch.split(everyone, EMBED_BLOCK)
+            parts = [self.encode_tokens(rows, view=0) for rows in blocks]
+            features, present = (torch.cat(column) for column in zip(*parts, strict=True))
         else:
-            encoded = self.embedder(*self.features.to(self.device).rows(everyone, view=0))
+            features, present = self.features.to(self.device).rows(everyone, view=0)
+        encoded: Encoded = self.embedder(features, present)
         self.train(was_training)
         return encoded
 

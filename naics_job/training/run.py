@@ -27,6 +27,7 @@ from naics_job.training.callbacks.evaluation import EvaluationCallback
 from naics_job.training.callbacks.progress import ProgressCallback
 from naics_job.training.callbacks.throughput import ThroughputCallback
 from naics_job.training.loggers import build_loggers
+from naics_job.training.module import NaicsModule
 from naics_job.training.preflight import check_run
 from naics_job.training.publish import publish
 from naics_job.training.record import RunRecord, versions
@@ -120,9 +121,7 @@ def _execute(
         publish(config, job, parts.evaluation, record)
 
 
-def build_trainer(
-    config: Config, run_id: str, module: pl.LightningModule, parts: Callbacks
-) -> pl.Trainer:
+def build_trainer(config: Config, run_id: str, module: NaicsModule, parts: Callbacks) -> pl.Trainer:
     """Lightning's Trainer with `training.trainer.*`, our callbacks and our loggers."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for pattern in NOISE:
