@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 EXACT = ("data_digest", "base_model_sha256", "global_batch_size")  # a resume may not change these
 NOISE = (  # Lightning's remarks on choices that are made on purpose here
     ".*does not have many workers.*",
-    ".*`LeafSpec` is deprecated.*",
-    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*LeafSpec.* is deprecated.*",
+    ".*module.* in eval mode at the start of training.*",  # the frozen base encoder
 )
 
 
