@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from naics_job.config.checks import require, require_finite, require_share
+from naics_job.config.checks import require, require_choice, require_finite, require_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,7 @@ class ModelConfig:
     channel_dropout: float
     feature_dropout: float
     gradient_checkpointing: bool
+    frozen_precision: str  # float32 | bfloat16 | auto
     eval_every_n_epochs: int
     lora: LoraConfig
     moe: MoeConfig
@@ -68,6 +69,8 @@ class ModelConfig:
         for key in ("channel_dropout", "feature_dropout"):
             value = getattr(self, key)
             require(0 <= value < 1, f"model.{key}", value, "in [0, 1)")
+        precisions = ("float32", "bfloat16", "auto")
+        require_choice("model.frozen_precision", self.frozen_precision, precisions)
         require_finite("model.eval_every_n_epochs", self.eval_every_n_epochs, 1)
 
 

@@ -74,8 +74,15 @@ def build_inputs(config: Config) -> Inputs:
     encoder.to(encoding_device(config))
     folder = join(config.dirs.data_dir, "features")
     tokenization = config.data_loader.tokenization
-    reporter = FrozenPassReporter()
-    features = open_or_compute(encoder, tokens, base.sha256, tokenization, folder, reporter)
+    features = open_or_compute(
+        encoder,
+        tokens,
+        base.sha256,
+        tokenization,
+        folder,
+        FrozenPassReporter(),
+        bf16=encodes_in_bfloat16(config),
+    )
     return Inputs(data, base, tokens, features, encoder)
 
 
@@ -142,6 +149,22 @@ def encoding_device(config: Config) -> torch.device:
     if accelerator != "cpu" and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
+
+
+def encodes_in_bfloat16(config: Config) -> bool:
+    """Whether the frozen pass multiplies in bfloat16: as set, or where the device is fast in it."""
+    if config.model.frozen_precision != "auto":
+        return config.model.frozen_precision == "bfloat16"
+    if encoding_device(config).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return "avx512_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> set[str]:
+    """Instruction sets of the processor; empty where the system does not list them."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
 
 
 def cache_folder(config: Config) -> Path:

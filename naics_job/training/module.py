@@ -95,7 +95,7 @@ class NaicsModule(pl.LightningModule):
     def training_step(self, batch: AnchorBatch, batch_idx: int) -> Tensor:
         self.seed_step(batch.epoch, batch.index, batch.start)
         state = self.phase_state()
-        self.planner.curvature = float(self.embedder.curvature)
+        self.planner.curvature = self.embedder.curvature_value()
         codes = code_batch(batch, self.planner.choose(batch, state)).to(self.device)
         self.step_codes = tuple(self.taxonomy.codes[position] for position in batch.anchors)
         encoded = self.encode(codes)

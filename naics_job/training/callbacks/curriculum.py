@@ -49,7 +49,7 @@ class CurriculumCallback(pl.Callback):
         started = time.monotonic()
         seed = int(step_rng(module.config.seed, epoch, 0, "clusters").integers(2**62))
         generator = torch.Generator().manual_seed(seed)
-        curvature = float(module.embedder.curvature)
+        curvature = module.embedder.curvature_value()
         result = refresh(module.bank, module.config.curriculum, curvature, generator)
         module.clusters.assign(result, epoch)
         module.log("curriculum/clusters", float(module.clusters.num_clusters))
