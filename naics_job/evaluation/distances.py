@@ -63,8 +63,8 @@ class CosineDistances:
     """1 - cosine between vectors `[code, dim]`; a zero vector stands at 1 from every other."""
 
     def __init__(self, vectors: Tensor) -> None:
-        wide = vectors.detach().cpu().double()
-        self.directions = torch.nn.functional.normalize(wide, dim=1)
+        self.vectors = vectors.detach().cpu().double()
+        self.directions = torch.nn.functional.normalize(self.vectors, dim=1)
 
     @property
     def num_codes(self) -> int:

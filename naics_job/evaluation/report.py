@@ -100,13 +100,18 @@ def frozen_baseline(
     Raises:
         DataError: as `evaluate`.
     """
-    features = _checked(features, taxonomy)
-    shown = present.detach().cpu()[:, :, None]
-    unit = torch.nn.functional.normalize(features.double(), dim=2).masked_fill(~shown, 0.0)
-    mean = unit.sum(1) / shown.sum(1).clamp_min(1)  # [code, hidden]
-    report = evaluate_distances(CosineDistances(mean), taxonomy, heldout, block_rows=block_rows)
-    health = _collapse(report.health, effective_rank(mean))
+    distances = frozen_distances(_checked(features, taxonomy), present)
+    report = evaluate_distances(distances, taxonomy, heldout, block_rows=block_rows)
+    health = _collapse(report.health, effective_rank(distances.vectors))
     return EvaluationReport(report.all, report.heldout, health)
+
+
+def frozen_distances(features: Tensor, present: Tensor) -> CosineDistances:
+    """1 - cosine of the mean over a code's channels; shapes as in `frozen_baseline`."""
+    shown = present.detach().cpu()[:, :, None]
+    unit = torch.nn.functional.normalize(features.detach().cpu().double(), dim=2)
+    mean = unit.masked_fill(~shown, 0.0).sum(1) / shown.sum(1).clamp_min(1)  # [code, hidden]
+    return CosineDistances(mean)
 
 
 def evaluate_distances(
