@@ -37,6 +37,7 @@ class CodeText:
     examples: list[str]
     excluded: list[str]
     excluded_codes: list[str]
+    queries: list[str] = field(default_factory=list)  # held-out examples, see data/queries.py
 
 
 @dataclass

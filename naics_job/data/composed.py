@@ -2,7 +2,8 @@
 
 No text of the Census Bureau is part of the package. A code is described by where it stands, its
 examples are the titles of its children, and its neighbours say what it is not. Explicit exclusions
-are unknown here, so `excluded_codes` stays empty.
+are unknown here, so `excluded_codes` stays empty. Nor are there index items to hold out: `queries`
+stays empty too, and text search cannot be scored on this source.
 """
 
 from naics_job.data.channels import CodeText

@@ -32,7 +32,7 @@ CODE_NAME = pa.dictionary(pa.int32(), pa.string())
 
 DESCRIPTIONS = TableContract(  # one row per code, in taxonomy order
     "descriptions",
-    1,
+    2,
     pa.schema(
         [
             ("code", pa.string()),
@@ -44,6 +44,7 @@ DESCRIPTIONS = TableContract(  # one row per code, in taxonomy order
             ("examples", pa.list_(pa.string())),
             ("excluded", pa.list_(pa.string())),  # sentences about what belongs elsewhere
             ("excluded_codes", pa.list_(pa.string())),  # codes those sentences name, sorted
+            ("queries", pa.list_(pa.string())),  # index items held out of the examples
         ]
     ),
 )

@@ -1,6 +1,6 @@
 """All tables in order, and what training reads of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -35,6 +35,7 @@ class NaicsData:
         exclusions: offsets `[code + 1]` and positions `[n]` of the codes each code excludes.
         source: census | bundled.
         digest: sha256 of the table of descriptions.
+        queries: position and text of the index items that `texts` lacks; none when bundled.
     """
 
     taxonomy: Taxonomy
@@ -43,6 +44,7 @@ class NaicsData:
     triplets: PositiveTable
     source: str
     digest: str
+    queries: list[tuple[int, str]] = field(default_factory=list)
 
 
 def prepare_all(config: Config, force: bool = False) -> list[BuildResult]:
@@ -72,6 +74,11 @@ def load_dataset(config: Config) -> NaicsData:
         triplets=positives_from(triplets, len(taxonomy)),
         source=manifest.source,
         digest=manifest.sha256,
+        queries=[
+            (position, text)
+            for position, texts in enumerate(descriptions["queries"].to_pylist())
+            for text in texts
+        ],
     )
 
 

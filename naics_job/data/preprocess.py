@@ -18,6 +18,7 @@ from naics_job.data.channels import CodeText, census_channels
 from naics_job.data.composed import composed_channels
 from naics_job.data.contracts import DESCRIPTIONS, BuildResult, write_table
 from naics_job.data.derive import data_config_hash, is_current, report, satisfies
+from naics_job.data.queries import hold_out_queries
 from naics_job.errors import ConfigError, DataError, TransientError
 from naics_job.observability.logs import event
 from naics_job.storage.files import Manifest, exists, local_path, read_manifest, sha256_of
@@ -112,7 +113,7 @@ def read_source(config: DataConfig) -> tuple[str, list[CodeText], dict[str, str]
                 instead="the bundled code table, with texts composed from titles",
             )
             return _read_bundled()
-        rows = census_channels(read_tables(paths))
+        rows = hold_out_queries(census_channels(read_tables(paths)))
         return "census", rows, {key: sha256_of(path) for key, path in paths.items()}
 
 

@@ -49,6 +49,7 @@ def test_dataset_of_the_bundled_source(make_config: Make) -> None:
     assert [] in data.texts["examples"]
     assert data.exclusions[0].tolist() == [0] * (count + 1)
     assert data.triplets.offsets[-1] == len(data.triplets.positive)
+    assert data.queries == []
 
 
 def test_dataset_of_workbooks(sheets: Sheets, census_config: Make) -> None:
@@ -68,6 +69,19 @@ def test_dataset_of_workbooks(sheets: Sheets, census_config: Make) -> None:
         "It has U.S. and other firms.",
     ]
     assert np.diff(data.triplets.offsets).min() > 0
+
+
+def test_held_out_index_items_are_queries_and_no_texts(sheets: Sheets, census_config: Make) -> None:
+    items = [f"Boards, kind {kind}" for kind in "abcd"]
+    sheets["index"][1].extend([321114, item] for item in items)
+    config = census_config(sheets)
+    prepare_all(config)
+    data = load_dataset(config)
+    row = data.taxonomy.position("321114")
+    ((position, query),) = data.queries
+    assert position == row
+    assert query in items
+    assert data.texts["examples"][row] == [item for item in items if item != query]
 
 
 @pytest.mark.parametrize("name", ["descriptions", "relations", "distances", "triplets"])
