@@ -79,6 +79,12 @@ class FrozenFeatures:
         return FrozenFeatures(*(tensor.to(device) for tensor in moved))
 
 
+def single_view(features: Tensor, present: Tensor) -> FrozenFeatures:
+    """Features `[code, channel, hidden]` that are the same in every view."""
+    no_rows = torch.zeros((0, *present.shape), dtype=torch.int32, device=features.device)
+    return FrozenFeatures(features, present, features.new_zeros((0, features.shape[2])), no_rows)
+
+
 def features_digest(
     store_digest: str, base_sha256: str, config: TokenizationConfig, bf16: bool
 ) -> str:
@@ -181,7 +187,11 @@ def _write(url: str, features: FrozenFeatures, inputs: dict[str, str], digest: s
     tensors = {name: tensor.cpu().contiguous() for name, tensor in vars(features).items()}
     with tempfile.TemporaryDirectory(prefix="naics-features-") as scratch:
         local = Path(scratch) / "features.safetensors"
-        save_file(tensors, local)
+        try:
+            save_file(tensors, local)
+        except (SafetensorError, OSError) as error:
+            hint = "free space on the disk of the scratch folder, or set TMPDIR to another one"
+            raise DataError(f"cannot write {local}: {error}", hint) from error
         sha256 = sha256_of(local)
         copy_into(local, url)
     manifest = Manifest(

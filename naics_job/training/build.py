@@ -70,6 +70,7 @@ def build_inputs(config: Config) -> Inputs:
     base = resolve_base(config.model, cache_folder(config) / "models")
     check_max_tokens(config.data_loader.tokenization.max_tokens, max_positions(base.folder))
     tokens = TokenStore.open_or_build(data, base.folder, config.data_loader)
+    torch.manual_seed(config.seed)  # of the adapters' first factors
     encoder = ChannelEncoder(base, config.model)
     encoder.to(encoding_device(config))
     folder = join(config.dirs.data_dir, "features")
@@ -106,7 +107,7 @@ def build_job(
         global_batch_size=global_batch_size(config, started),
         micro_batches=config.training.accumulate_grad_batches,
     )
-    total_steps = datamodule.steps_per_epoch * config.training.max_epochs
+    total_steps = steps_per_epoch(config, datamodule) * config.training.max_epochs
     frozen = Borders.from_dict(started.borders) if started else None  # type: ignore[arg-type]
     borders = Borders.planned(config.curriculum, total_steps, frozen)
     if only_phase is not None:
@@ -141,6 +142,26 @@ def global_batch_size(config: Config, started: RunManifest | None) -> int:
             "change data_loader.global_batch_size or training.trainer.accumulate_grad_batches",
         )
     return wanted
+
+
+def steps_per_epoch(config: Config, datamodule: NaicsDataModule) -> int:
+    """Optimizer steps that an epoch really has, `training.trainer.limit_train_batches` counted in.
+
+    Raises:
+        ConfigError: the limit leaves no whole optimizer step, or ends in the middle of one.
+    """
+    limit = config.training.trainer.get("limit_train_batches")
+    if limit is None:
+        return datamodule.steps_per_epoch
+    batches, parts = len(datamodule.dataset), config.training.accumulate_grad_batches
+    kept = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+    if kept < 1 or kept % parts:
+        raise ConfigError(
+            f"training.trainer.limit_train_batches={limit} keeps {kept} of {batches} batches, "
+            f"which are no whole optimizer steps of {parts}",
+            f"keep a multiple of training.trainer.accumulate_grad_batches={parts}, at least one",
+        )
+    return kept // parts
 
 
 def encoding_device(config: Config) -> torch.device:

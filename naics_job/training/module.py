@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from naics_job.checkpoint.payload import architecture_of
 from naics_job.config.schema import Config
 from naics_job.curriculum.false_negatives import ClusterState
 from naics_job.curriculum.mining import MemoryBank
@@ -22,7 +23,7 @@ from naics_job.distributed import gather_rows, is_distributed, rank, share_of
 from naics_job.loss.objective import NonFiniteLossError, Objective
 from naics_job.model.embedder import Encoded, NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder
-from naics_job.model.features import FrozenFeatures
+from naics_job.model.features import FrozenFeatures, single_view
 from naics_job.taxonomy.tree import Taxonomy
 from naics_job.training.inputs import loss_inputs
 from naics_job.training.optimizer import build_optimizer
@@ -90,7 +91,15 @@ class NaicsModule(pl.LightningModule):
         return first is not None and step >= first
 
     def on_fit_start(self) -> None:
+        self.train()  # a part that was built in evaluation mode stays in it otherwise
         self.features = self.features.to(self.device)
+
+    def on_train_start(self) -> None:
+        """Cache features of adapters that have trained and now rest, as after a warm start."""
+        if self.adapters_trained() and not self.lora_active(self.trainer.global_step):
+            self.eval()
+            self.features = single_view(*self._encode_everyone())
+            self.train()
 
     def training_step(self, batch: AnchorBatch, batch_idx: int) -> Tensor:
         self.seed_step(batch.epoch, batch.index, batch.start)
@@ -149,16 +158,22 @@ class NaicsModule(pl.LightningModule):
         """Every code with view 0 and dropout off; with the adapters once they have trained."""
         was_training = self.training
         self.eval()
-        everyone = torch.arange(len(self.taxonomy), device=self.device)
         if self.adapters_trained():
-            blocks = torch.split(everyone, EMBED_BLOCK)
-            parts = [self.encode_tokens(rows, view=0) for rows in blocks]
-            features, present = (torch.cat(column) for column in zip(*parts, strict=True))
+            features, present = self._encode_everyone()
         else:
+            everyone = torch.arange(len(self.taxonomy), device=self.device)
             features, present = self.features.to(self.device).rows(everyone, view=0)
         encoded: Encoded = self.embedder(features, present)
         self.train(was_training)
         return encoded
+
+    @torch.no_grad()
+    def _encode_everyone(self) -> tuple[Tensor, Tensor]:
+        """Features and presence of every code with the adapters as they are, view 0."""
+        blocks = torch.split(torch.arange(len(self.taxonomy), device=self.device), EMBED_BLOCK)
+        parts = [self.encode_tokens(rows, view=0) for rows in blocks]
+        features, present = (torch.cat(column) for column in zip(*parts, strict=True))
+        return features, present
 
     def adapters_trained(self) -> bool:
         """Whether an adapter differs from its start, where its second factor is 0."""
@@ -188,6 +203,7 @@ class NaicsModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["clusters"] = self.clusters.state_dict()
+        checkpoint["architecture"] = architecture_of(checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.clusters.load_state_dict(checkpoint["clusters"])

@@ -3,38 +3,71 @@
 import logging
 
 from naics_job.config.schema import Config
-from naics_job.curriculum.schedule import Curriculum
+from naics_job.data.datamodule import NaicsDataModule
 from naics_job.data.prepare import NaicsData
 from naics_job.data.tokens import TokenStore
 from naics_job.errors import ConfigError, DataError
 from naics_job.observability.logs import event
 from naics_job.storage.files import free_bytes, make_dir, remove, write_bytes_atomic
 from naics_job.storage.files import join as join_path
+from naics_job.training.module import NaicsModule
+from naics_job.training.record import METRICS
 
 log = logging.getLogger(__name__)
 NEEDED_BYTES = 500_000_000  # checkpoints, logs and exports of one run, with room to spare
+
+
+def check_folders(config: Config) -> None:
+    """Refuse folders that cannot be written, before anything is computed for them.
+
+    Raises:
+        ConfigError: a folder of `dirs.*` cannot be written, or its disk is nearly full.
+    """
+    for key in ("data_dir", "log_dir", "output_dir", "checkpoint_dir"):
+        _check_folder(f"dirs.{key}", getattr(config.dirs, key))
 
 
 def check_run(
     config: Config,
     data: NaicsData,
     tokens: TokenStore,
-    curriculum: Curriculum,
-    steps_per_epoch: int,
+    datamodule: NaicsDataModule,
 ) -> None:
-    """Refuse what cannot work, warn of what cannot have been meant.
+    """Refuse what cannot work.
 
     Raises:
         DataError: a code has no text at all.
-        ConfigError: a folder of `dirs.*` cannot be written, or its disk is nearly full.
+        ConfigError: early stopping watches a metric that is not evaluated.
     """
     _check_texts(data)
-    for key in ("data_dir", "log_dir", "output_dir", "checkpoint_dir"):
-        _check_folder(f"dirs.{key}", getattr(config.dirs, key))
-    for warning in curriculum.preflight(config.training.max_epochs, steps_per_epoch):
-        event(log, logging.WARNING, "preflight.curriculum", problem=warning)
+    if config.training.early_stopping.enabled:
+        _check_metric(config.training.early_stopping.metric, len(datamodule.heldout) > 0)
     counts = {channel: int(tokens.is_long(channel).sum()) for channel in tokens.num_tokens}
     event(log, logging.INFO, "preflight.tokens", codes_with_sampled_text=counts)
+
+
+def warn_of_plan(config: Config, module: NaicsModule, steps_per_epoch: int) -> None:
+    """Say what in the settings will not happen in a run of this length."""
+    epochs, first = config.training.max_epochs, module.lora_first_step
+    problems = module.curriculum.preflight(epochs, steps_per_epoch)
+    if first is None or first >= epochs * steps_per_epoch:
+        start = config.model.lora.start_phase
+        problems.append(
+            f"the LoRA adapters never train: model.lora.start_phase={start}, but no step of this "
+            f"run is in phase {start} or later"
+        )
+    for problem in problems:
+        event(log, logging.WARNING, "preflight.curriculum", problem=problem)
+
+
+def _check_metric(metric: str, has_heldout: bool) -> None:
+    parts = ("all", "heldout") if has_heldout else ("all",)
+    known = [f"{part}/{name}" for part in parts for name in METRICS]
+    if metric not in known:
+        raise ConfigError(
+            f"training.early_stopping.metric={metric!r} is not evaluated",
+            f"choose one of {', '.join(known)}",
+        )
 
 
 def _check_texts(data: NaicsData) -> None:

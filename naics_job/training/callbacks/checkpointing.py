@@ -38,6 +38,7 @@ class CheckpointCallback(pl.Callback):
         self.saved_step = -1
         self.newest: str | None = None  # path or URL of the newest checkpoint of this process
         self.save_seconds: list[float] = []
+        self.restarts = 0  # how often the run was resumed so far
         self._signal: int | None = None
         self._previous: dict[int, Any] = {}
 
@@ -90,7 +91,22 @@ class CheckpointCallback(pl.Callback):
         self.saved_step = trainer.global_step
         self.save_seconds.append(time.monotonic() - started)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"restarts": self.restarts}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.restarts = int(state_dict["restarts"]) + 1
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._give_back()  # Lightning calls `teardown` after a fit that ends well only
+
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Let the signals mean what they meant before training."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()

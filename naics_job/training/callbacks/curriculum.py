@@ -34,12 +34,13 @@ class CurriculumCallback(pl.Callback):
         self.spans: list[PhaseSpan] = []
         self._since = time.monotonic()
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        module = _module(pl_module)
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        if datamodule.position.position or module.adapters_trained():
-            # In the middle of an epoch a resume must find the bank as it was saved; and once the
-            # encoder trains a pass over all texts is dear, the steps keep the bank fresh enough.
+    def _refresh_bank(self, module: NaicsModule) -> None:
+        """Store every code afresh, unless the adapters have trained.
+
+        Once the encoder trains, a pass over all texts is dear and the steps keep the bank fresh
+        enough.
+        """
+        if module.adapters_trained():
             return
         encoded = module.embed_all()
         everyone = torch.arange(len(module.taxonomy), device=module.device)
@@ -62,9 +63,13 @@ class CurriculumCallback(pl.Callback):
     ) -> None:
         module = _module(pl_module)
         state = module.phase_state()
-        epoch, step = trainer.current_epoch, trainer.global_step
-        if module.curriculum.should_cluster(epoch, step, module.clusters.epoch):
-            self._cluster(module, epoch)
+        # Not in on_train_epoch_start: Lightning skips that when a run resumes at an epoch's end
+        if batch.index == 0 and batch.start == 0:
+            self._refresh_bank(module)
+        if module.curriculum.should_cluster(
+            batch.epoch, trainer.global_step, module.clusters.epoch
+        ):
+            self._cluster(module, batch.epoch)
         now = time.monotonic()
         if not self.spans or self.spans[-1].phase != state.phase:
             self._enter(state, trainer.global_step)

@@ -15,6 +15,7 @@ from naics_job.training.module import NaicsModule
 
 log = logging.getLogger(__name__)
 SHOWN = ("cophenetic", "ndcg@10", "parent@1")
+LOWER_IS_BETTER = ("distortion",)
 
 
 class EvaluationCallback(pl.Callback):
@@ -28,9 +29,22 @@ class EvaluationCallback(pl.Callback):
         self._newest: tuple[int, EvaluationReport, Encoded] | None = None  # step it was made at
         self.best, self.without_progress = float("-inf"), 0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make up for the evaluation of an epoch whose last step was the last before a resume."""
+        position = trainer.datamodule.position  # type: ignore[attr-defined]
+        done = {entry["step"] for entry in self.history}
+        if position.position == 0 and position.epoch > 0 and trainer.global_step not in done:
+            self._evaluate(trainer, pl_module, position.epoch)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._evaluate(trainer, pl_module, trainer.current_epoch + 1)
+
+    def _evaluate(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, num_epochs: int
+    ) -> None:
+        """Evaluate after `num_epochs` epochs if it is time to."""
         assert isinstance(pl_module, NaicsModule)
-        epoch = trainer.current_epoch + 1
+        epoch = num_epochs
         if epoch % self.every and epoch != trainer.max_epochs:
             return
         scores = self.run(pl_module, trainer.global_step, epoch)
@@ -65,13 +79,16 @@ class EvaluationCallback(pl.Callback):
                 f"training.early_stopping.metric={self.early.metric!r} is not evaluated",
                 f"choose one of {known}",
             )
-        score = scores[self.early.metric]
+        sign = -1.0 if self.early.metric.rpartition("/")[2] in LOWER_IS_BETTER else 1.0
+        score = sign * scores[self.early.metric]
         if score > self.best:
             self.best, self.without_progress = score, 0
             return
         self.without_progress += 1
         if self.without_progress >= self.early.patience:
-            event(log, logging.INFO, "early_stopping", metric=self.early.metric, best=self.best)
+            event(
+                log, logging.INFO, "early_stopping", metric=self.early.metric, best=sign * self.best
+            )
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:

@@ -23,17 +23,19 @@ class ProgressCallback(pl.Callback):
 
     The time left is an estimate per phase kind: steps on cached features and steps that train the
     encoder differ by orders of magnitude, so only steps of the present kind are extrapolated, and
-    the line says "more after the encoder starts" while slower steps are still to come.
+    while slower steps are still to come the line says "to encoder training" instead of "left".
     """
 
-    def __init__(self, throughput: ThroughputCallback, lora_first_step: int | None) -> None:
-        self.throughput, self.lora_first_step = throughput, lora_first_step
+    def __init__(self, throughput: ThroughputCallback) -> None:
+        self.throughput = throughput
+        self._total = 0  # optimizer steps of the run, also where a resume has more than planned
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._line_at = 0.0
         self._kind_since: tuple[bool, int, float] | None = None  # encoder trains, step, time
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._total = int(trainer.estimated_stepping_batches)
         if not trainer.is_global_zero:
             return
         if sys.stderr.isatty():
@@ -41,9 +43,7 @@ class ProgressCallback(pl.Callback):
             console = Console(stderr=True)
             self._bar = Progress(*columns, TextColumn("{task.fields[tail]}"), console=console)
             self._bar.start()
-            assert isinstance(pl_module, NaicsModule)
-            total = pl_module.curriculum.borders.total_steps
-            self._task = self._bar.add_task("starting", total=total, tail="")
+            self._task = self._bar.add_task("starting", total=self._total, tail="")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
@@ -62,8 +62,8 @@ class ProgressCallback(pl.Callback):
 
     def _show(self, trainer: pl.Trainer, module: NaicsModule, loss: float, now: float) -> None:
         state, step = module.phase_state(), trainer.global_step
-        total = module.curriculum.borders.total_steps
-        rate, left = self.throughput.anchors_per_s, self._time_left(step, total, now)
+        total, first = self._total, module.lora_first_step
+        rate, left = self.throughput.anchors_per_s, self._time_left(step, first, now)
         if self._bar is not None:
             title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs} phase {state.phase:d}"
             tail = f"{step}/{total} loss {loss:.3f} {rate:,.0f} anchors/s {left}"
@@ -73,14 +73,15 @@ class ProgressCallback(pl.Callback):
         rates = {"anchors_per_s": round(rate, 1), "left": left}
         event(log, logging.INFO, "training", **fields, **rates)
 
-    def _time_left(self, step: int, total: int, now: float) -> str:
+    def _time_left(self, step: int, lora_first_step: int | None, now: float) -> str:
         assert self._kind_since is not None
         _, since_step, since = self._kind_since
         done = step - since_step
         if done < 3:
             return "measuring"
-        slower_later = self.lora_first_step is not None and step < self.lora_first_step
-        until = self.lora_first_step if slower_later and self.lora_first_step else total
+        first = self._total if lora_first_step is None else lora_first_step
+        slower_later = step < first < self._total
+        until = first if slower_later else self._total
         seconds = (now - since) / done * max(0, until - step)
         text = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
         return f"{text} to encoder training" if slower_later else f"{text} left"

@@ -28,6 +28,9 @@ class ThroughputCallback(pl.Callback):
         if self._end:
             self.wait_seconds += self._begin - self._end
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._end = 0.0  # the evaluation that follows is no wait for data
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
         batch_idx: int,

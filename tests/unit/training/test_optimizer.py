@@ -34,16 +34,26 @@ def test_warm_up_never_eats_a_short_run(settings: TrainingConfig) -> None:
 
 
 def test_groups_have_their_own_rate_decay_and_start(settings: TrainingConfig) -> None:
-    head, adapter = nn.Linear(3, 2), nn.Parameter(torch.ones(2, 2))
+    weight, scale = nn.Parameter(torch.ones(3, 4)), nn.Parameter(torch.ones(4))
+    expert, adapter = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, 2))
+    head = [("maps", weight), ("log_scale", scale), ("experts.first", expert)]
     optimizer, schedule = build_optimizer(
-        head.named_parameters(), [("lora", adapter)], settings, 110, lora_first_step=60
+        head, [("lora", adapter)], settings, 110, lora_first_step=60
     )
-    decay = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
-    assert decay == {"head": settings.weight_decay, "head_vectors": 0.0, "lora": 0.0}
-    assert optimizer.param_groups[0]["params"] == [head.weight]
+    groups = {group["name"]: group for group in optimizer.param_groups}
+    members = {name: [id(p) for p in group["params"]] for name, group in groups.items()}
+    assert members == {
+        "maps": [id(weight)],
+        "scales": [id(scale)],
+        "experts": [id(expert)],
+        "lora": [id(adapter)],
+    }
+    decays = {name for name, group in groups.items() if group["weight_decay"] > 0}
+    assert decays == {"experts"}
     for _ in range(60):
         optimizer.step()
         schedule.step()
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
     assert rates["lora"] == pytest.approx(settings.lora_learning_rate / 6)  # warm-up of 5 begins
-    assert rates["head"] < settings.learning_rate
+    assert rates["maps"] < settings.learning_rate
+    assert rates["scales"] < settings.scale_learning_rate

@@ -1,0 +1,144 @@
+"""What a run starts from and writes to: the run store, what was frozen in it, the weights."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.plugins import TorchCheckpointIO
+
+from naics_job.checkpoint.manifest import CheckpointFacts, RunManifest, timestamp
+from naics_job.checkpoint.payload import load_payload, save_payload
+from naics_job.checkpoint.resume import ResumePlan
+from naics_job.checkpoint.store import RunStore
+from naics_job.config.load import LoadedConfig, to_yaml
+from naics_job.distributed import is_main, world_size
+from naics_job.errors import CheckpointError, ConfigError
+from naics_job.observability.logs import event
+from naics_job.storage.files import join, sha256_of, write_bytes_atomic
+from naics_job.training.build import Job
+from naics_job.training.callbacks.checkpointing import Describe
+from naics_job.training.record import versions
+
+log = logging.getLogger(__name__)
+EXACT = ("data_digest", "base_model_sha256", "global_batch_size")  # a resume may not change these
+
+
+class PlainCheckpointIO(TorchCheckpointIO):
+    """Lets Lightning write only what loads without trust, with our errors for a full disk."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write `checkpoint` to the local `path`."""
+        save_payload(checkpoint, path)
+
+
+def frozen_facts(plan: ResumePlan) -> RunManifest | None:
+    """What the run froze at its first start, with the borders of the checkpoint it resumes.
+
+    A resume with `curriculum.rescale=true` moves the borders for good: later resumes find the new
+    ones in the checkpoint, while run.json is never written again.
+    """
+    if plan.run is None or plan.manifest is None:
+        return plan.run
+    return replace(plan.run, borders=plan.manifest.borders)
+
+
+def open_store(loaded: LoadedConfig, plan: ResumePlan, job: Job) -> RunStore:
+    """The run store, with run.json written at a first start and compared at a resume.
+
+    The settings are saved beside the checkpoints under their hash, which every manifest names.
+
+    Raises:
+        ConfigError: the resumed run had other data, base weights or another global batch size.
+    """
+    config, curriculum = loaded.config, job.module.curriculum
+    root = join(config.dirs.checkpoint_dir, config.experiment_name)
+    store = RunStore(root, plan.run_id, config.checkpoint.keep_last)
+    current = RunManifest(
+        run_id=plan.run_id,
+        config_hash=loaded.hash,
+        borders=dict(curriculum.borders.to_dict()),
+        global_batch_size=job.datamodule.order.global_batch_size,
+        total_steps=curriculum.borders.total_steps,
+        base_model_sha256=job.inputs.base.sha256,
+        data_digest=job.inputs.data.digest,
+        created_at=timestamp(),
+        warm_start=_digest_of(plan) if plan.kind == "warm_start" else "",
+    )
+    if plan.kind == "resume":
+        _require_same(plan, current)
+        if plan.manifest is not None:
+            store.mark_resume_source(plan.manifest)
+    elif is_main():
+        store.start_run(current)
+    if is_main():
+        name = f"config-{loaded.hash[:12]}.yaml"
+        write_bytes_atomic(store.catalogue.url(plan.run_id, name), to_yaml(config).encode())
+    return store
+
+
+def load_weights(plan: ResumePlan, job: Job) -> str | None:
+    """Check the checkpoint; a resume is left to Lightning, a warm start takes weights only.
+
+    Raises:
+        CheckpointError: the file is damaged, of another architecture, or holds no weights.
+    """
+    if plan.local_file is None:
+        return None
+    payload = load_payload(plan.local_file, plan.manifest, job.architecture)
+    if "state_dict" not in payload:
+        raise CheckpointError(
+            f"{plan.local_file} holds no weights", "give a .ckpt file that naics-job wrote"
+        )
+    if plan.kind == "resume":
+        return str(plan.local_file)
+    job.module.load_state_dict(payload["state_dict"])
+    return None
+
+
+def describer(loaded: LoadedConfig, job: Job) -> Describe:
+    """What the manifest of a checkpoint says about the state it is taken in."""
+    architecture = job.architecture
+
+    def describe(trainer: pl.Trainer) -> CheckpointFacts:
+        position = job.datamodule.position
+        curriculum = job.module.curriculum
+        return CheckpointFacts(
+            step=trainer.global_step,
+            epoch=position.epoch,
+            position=position.position,
+            phase=int(curriculum.at(trainer.global_step).phase),
+            borders=dict(curriculum.borders.to_dict()),
+            config_hash=loaded.hash,
+            architecture=architecture,
+            world_size=world_size(),
+            global_batch_size=job.datamodule.order.global_batch_size,
+            versions=versions(),
+        )
+
+    return describe
+
+
+def _digest_of(plan: ResumePlan) -> str:
+    if plan.manifest is not None:
+        return plan.manifest.sha256
+    return sha256_of(plan.local_file) if plan.local_file is not None else ""
+
+
+def _require_same(plan: ResumePlan, current: RunManifest) -> None:
+    if plan.run is None:
+        return
+    changed = [name for name in EXACT if getattr(plan.run, name) != getattr(current, name)]
+    if changed:
+        values = ", ".join(
+            f"{name}: {getattr(plan.run, name)} -> {getattr(current, name)}" for name in changed
+        )
+        raise ConfigError(
+            f"run {plan.run_id} cannot be continued exactly, its inputs changed ({values})",
+            "restore them, or start a new run from the checkpoint's weights: --ckpt-path FILE",
+        )
+    if plan.manifest is not None and plan.manifest.config_hash != current.config_hash:
+        fields = {"then": plan.manifest.config_hash[:12], "now": current.config_hash[:12]}
+        event(log, logging.WARNING, "resume.settings_changed", **fields)

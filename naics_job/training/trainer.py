@@ -1,0 +1,58 @@
+"""Lightning's Trainer from `training.trainer.*`, with its refusals in our words."""
+
+import logging
+import warnings
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from naics_job.config.schema import Config
+from naics_job.errors import ConfigError
+
+NOISE = (  # Lightning's remarks on choices that are made on purpose here
+    ".*does not have many workers.*",
+    ".*LeafSpec.* is deprecated.*",
+    ".*module.* in eval mode at the start of training.*",  # the frozen base encoder
+)
+
+
+def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
+    """A Trainer with `training.trainer.*` and the given callbacks, loggers and plugins.
+
+    Raises:
+        ConfigError: Lightning refuses a setting, for example a GPU on a machine without one.
+    """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for pattern in NOISE:
+        warnings.filterwarnings("ignore", pattern)
+    arguments = dict(config.training.trainer)
+    if arguments.get("precision") == "auto":
+        on_gpu = arguments.get("accelerator") != "cpu" and torch.cuda.is_available()
+        arguments["precision"] = "16-mixed" if on_gpu else "32-true"
+    arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))
+    arguments["enable_progress_bar"] = False  # ours knows the phases
+    try:
+        return pl.Trainer(
+            **arguments,
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            **parts,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"Lightning's Trainer refuses training.trainer: {reason}",
+            "compare training.trainer.* with this machine and the documentation of the Trainer",
+        ) from error
+
+
+def check_trainer(config: Config) -> None:
+    """Refuse settings that no Trainer takes here, before anything is computed.
+
+    Raises:
+        ConfigError: see `make_trainer`.
+    """
+    make_trainer(config, logger=False)
