@@ -77,6 +77,10 @@ def gpu(
             path = file_to_edit(config)
             set_values(path, advice.settings)
             print(f"written to {path}")
+            stronger = {key: loaded.provenance.get(key) for key in advice.settings}
+            for key, origin in stronger.items():
+                if origin in ("profile", "override"):
+                    print(f"{key} is set by the {origin} as well, which wins over the file")
 
 
 @app.command("visualize")
