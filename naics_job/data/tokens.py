@@ -10,7 +10,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,14 @@ from tokenizers import Tokenizer
 
 from naics_job.config.data_schema import DataLoaderConfig
 from naics_job.data.contracts import CHANNELS
-from naics_job.data.prepare import NaicsData
 from naics_job.data.views import Pieces, Segments, leading, ranges, sampled, seed_key
 from naics_job.errors import DataError
 from naics_job.observability.logs import event
 from naics_job.storage import files
 from naics_job.taxonomy.tree import BoolArray, IntArray
+
+if TYPE_CHECKING:  # what prepares the data reads workbooks; a query needs none of it
+    from naics_job.data.prepare import NaicsData
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class TokenStore:
 
     @classmethod
     def open_or_build(
-        cls, data: NaicsData, tokenizer_dir: Path, config: DataLoaderConfig
+        cls, data: "NaicsData", tokenizer_dir: Path, config: DataLoaderConfig
     ) -> "TokenStore":
         """Read the store of these texts and this tokenizer, building it when there is none.
 
@@ -99,13 +101,6 @@ class TokenStore:
             drawn = sampled(segments, positions[rows], budget, self._keys[channel], view)
             pieces = _merge(pieces, ~long, drawn, rows)
         return self._assemble(segments.ids, pieces, len(positions))
-
-    def encode_text(self, text: str, channel: str) -> Ragged:
-        """The leading tokens of one text that is not in the store, as a row of `channel`."""
-        ids = np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
-        length = np.array([min(len(ids), self._budget(channel))])
-        zero = np.zeros(1, dtype=np.int64)
-        return self._assemble(ids, Pieces(zero, zero, length), 1)
 
     def is_long(self, channel: str) -> BoolArray:
         """Whether a code's text has more than `max_tokens` tokens, `[code]` bool."""
@@ -147,18 +142,28 @@ def _merge(whole: Pieces, keep: BoolArray, drawn: Pieces, rows: IntArray) -> Pie
 def _load_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
     path = folder / "tokenizer.json"
     hint = "model.base_model_name must name a model with a fast tokenizer (tokenizer.json)"
-    data = files.read_bytes(str(path)) if path.exists() else b""
+    if not path.exists():
+        raise DataError(f"tokenizer {path} is missing", hint)
+    data = files.read_bytes(str(path))
+    return parse_tokenizer(data, str(path), hint), hashlib.sha256(data).hexdigest()
+
+
+def parse_tokenizer(data: bytes, name: str, hint: str) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, without the padding and cutting it was saved with.
+
+    Raises:
+        DataError: `data`, the content of `name`, is no tokenizer.
+    """
     try:
         parsed = json.loads(data)
     except ValueError as error:
-        state = "is damaged" if data else "is missing"
-        raise DataError(f"tokenizer {path} {state}", hint) from error
+        raise DataError(f"tokenizer {name} is damaged", hint) from error
     if not isinstance(parsed, dict) or "model" not in parsed:
-        raise DataError(f"{path} is not a tokenizer", hint)
+        raise DataError(f"{name} is not a tokenizer", hint)
     tokenizer = Tokenizer.from_str(data.decode())
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    return tokenizer, hashlib.sha256(data).hexdigest()
+    return tokenizer
 
 
 def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
@@ -169,7 +174,7 @@ def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return full[:begin], full[begin + len(bare) :]
 
 
-def _build(folder: str, data: NaicsData, tokenizer: Tokenizer, shard_codes: int) -> None:
+def _build(folder: str, data: "NaicsData", tokenizer: Tokenizer, shard_codes: int) -> None:
     """Write the shards and then the manifest; two processes may do this at once."""
     num_codes = len(data.taxonomy)
     shards = {}

@@ -14,12 +14,15 @@ from naics_job.data.contracts import CHANNELS
 from naics_job.data.tokens import Ragged
 from naics_job.errors import ConfigError
 from naics_job.model.grouping import concatenated, distinct_texts, length_blocks, padded_ids
+from naics_job.model.light import LightEncoder
 from naics_job.model.transformer import (
     activate,
     adapted_layers,
     adapter_parameters,
     add_adapters,
+    encoder_shape,
     load_transformer,
+    merged_tensors,
 )
 from naics_job.model.weights import BaseWeights, max_positions
 from naics_job.taxonomy.tree import BoolArray, IntArray
@@ -56,6 +59,7 @@ class ChannelEncoder(nn.Module):
         self.max_length = max_positions(weights.folder)  # tokens
         self.hidden_size = int(self.transformer.config.hidden_size)
         self.pad_id = int(self.transformer.config.pad_token_id or 0)
+        self.shape = encoder_shape(self.transformer)
         add_adapters(self.transformer, CHANNELS, config.lora)
         self._layers = adapted_layers(self.transformer)
         self._active: tuple[str, ...] = ()
@@ -130,6 +134,10 @@ class ChannelEncoder(nn.Module):
     def lora_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Named parameters of the four adapters; the base has none that train."""
         return adapter_parameters(self.transformer)
+
+    def light(self) -> LightEncoder:
+        """The encoder as it is now, merged for use without transformers and PEFT."""
+        return LightEncoder(merged_tensors(self.transformer, CHANNELS), self.shape)
 
     def adapter_zero(self) -> Tensor:
         """A scalar 0 that depends on every adapter.

@@ -17,6 +17,8 @@ from transformers.utils import logging as hf_logging
 
 from naics_job.config.model_schema import LoraConfig
 from naics_job.errors import ConfigError, DataError
+from naics_job.model.light import ACTIVATIONS, EncoderShape
+from naics_job.model.weights import POSITION_OFFSETS
 
 log = logging.getLogger(__name__)
 
@@ -140,3 +142,43 @@ def adapter_parameters(model: nn.Module, name: str | None = None) -> list[tuple[
     wanted = tuple(f"{key}{name}." if name else key for key in keys)
     parameters = model.named_parameters()
     return [(path, value) for path, value in parameters if any(k in f"{path}." for k in wanted)]
+
+
+@torch.no_grad()
+def merged_tensors(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+    """Tensors of the bare encoder by name; what an adapter changes is there once per adapter.
+
+    The weight of an adapted layer is `<adapter>/<name>`, with that adapter added to it.
+    """
+    found = {
+        path.replace(".base_layer.", "."): value.detach().cpu()
+        for path, value in model.named_parameters()
+        if ".lora_" not in path
+    }
+    for path, layer in model.named_modules():
+        if isinstance(layer, BaseTunerLayer):
+            base = found.pop(f"{path}.weight")
+            for name in names:
+                delta = cast(Any, layer).get_delta_weight(name)
+                found[f"{name}/{path}.weight"] = base + delta.cpu()
+    return found
+
+
+def encoder_shape(model: Any) -> EncoderShape:
+    """What `LightEncoder` has to know besides the tensors.
+
+    Raises:
+        DataError: the encoder has an activation that `LightEncoder` lacks.
+    """
+    config = model.config
+    if config.hidden_act not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        message = f"the base encoder has the activation {config.hidden_act!r}, not one of {known}"
+        raise DataError(message, "choose another model.base_model_name")
+    return EncoderShape(
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_attention_heads,
+        norm_epsilon=config.layer_norm_eps,
+        first_position=POSITION_OFFSETS[config.model_type],
+        activation=config.hidden_act,
+    )

@@ -114,11 +114,8 @@ def test_long_texts_are_cut_in_view_0_and_sampled_in_others(store: TokenStore) -
     assert again == [view[1] for view in views]
 
 
-def test_counts_and_ad_hoc_text(store: TokenStore) -> None:
+def test_counts(store: TokenStore) -> None:
     assert store.num_tokens == {"title": 15, "description": 29, "examples": 62, "excluded": 0}
-    ragged = store.encode_text(words(0, 50), "title")
-    assert ragged.ids.tolist() == [CLS, *ids(0, 8), SEP]
-    assert store.encode_text("", "title").lengths.tolist() == [0]
 
 
 def test_the_store_is_opened_not_built_again(

@@ -26,6 +26,7 @@ def model_config(tiny_folder: Path) -> ModelConfig:
         channel_dropout=0.0,
         feature_dropout=0.0,
         gradient_checkpointing=False,
+        frozen_precision="float32",
         eval_every_n_epochs=1,
         lora=LoraConfig(**lora, start_phase=2),
         moe=MoeConfig(num_experts=4, top_k=2, hidden_dim=16, dropout=0.0),
