@@ -10,8 +10,8 @@ def require(ok: bool, key: str, value: object, expected: str, hint: str = "") ->
     """Raise a `ConfigError` naming `key`, `value` and what was expected unless `ok`."""
     if not ok:
         raise ConfigError(
-            f"{key}={value!r} is out of range: expected {expected}",
-            hint or f"choose another {key}: {expected}",
+            f"{key}={value!r} is not allowed: it must be {expected}",
+            hint or f"set {key} to a value that is {expected}",
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from naics_job.config.checks import require, require_choice, require_finite, require_share
 
 SECTOR = re.compile(r"\d{2}(-\d{2})?")
+HALF_URL = re.compile(r"[a-z][a-z0-9+]+:/(?!/)")  # s3:/bucket
 RELATIVE_KINDS = ("parent", "ancestor", "child", "descendant", "sibling")
 
 
@@ -14,7 +15,7 @@ class DirsConfig:
     """Folders or fsspec URLs of folders."""
 
     data_dir: str
-    log_dir: str
+    log_dir: str  # local: files there grow line by line, which object stores cannot do
     output_dir: str
     checkpoint_dir: str
     docs_dir: str  # plots and reports
@@ -22,6 +23,9 @@ class DirsConfig:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             require(bool(value.strip()), f"dirs.{name}", value, "not empty")
+            half_url = HALF_URL.match(value) is not None  # would name a local folder "s3:"
+            require(not half_url, f"dirs.{name}", value, "a path, or a URL with ://")
+        require("://" not in self.log_dir, "dirs.log_dir", self.log_dir, "a local folder")
 
 
 @dataclass(frozen=True, kw_only=True)

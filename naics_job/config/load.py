@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from naics_job.config.convert import typed_layer
-from naics_job.config.layers import parse_override, read_layer
+from naics_job.config.layers import Layer, parse_override, read_layer
 from naics_job.config.schema import Config
 from naics_job.config.suggest import text_keys
 from naics_job.errors import ConfigError
@@ -60,7 +60,10 @@ def load_config(
     sources = tuple(layer.source for layer in layers)
     layers += [parse_override(argument, names) for argument in overrides]
     typed = [typed_layer(layer, Config) for layer in layers]
-    config = _build(typed)
+    try:
+        config = _build(typed)
+    except ConfigError as error:
+        raise _located(error, layers, typed) from error
     provenance = {
         key: layer.origin
         for layer, values in zip(layers, typed, strict=True)
@@ -143,6 +146,22 @@ def _build(layers: Sequence[Mapping[str, Any]]) -> Config:
         raise ConfigError(f"{key} cannot be resolved: {reason}", hint) from error
     assert isinstance(config, Config)
     return config
+
+
+def _located(
+    error: ConfigError, layers: Sequence[Layer], typed: Sequence[Mapping[str, Any]]
+) -> ConfigError:
+    """Say where the refused value was set, when the message names a single key."""
+    message = str(error.args[0])
+    key = message.partition("=")[0]
+    places = [
+        "on the command line" if layer.origin == "override" else f"in {layer.where(key)}"
+        for layer, values in zip(layers, typed, strict=True)
+        if key in _leaves(values)
+    ]
+    if not places:
+        return error
+    return ConfigError(f"{message} (set {places[-1]})", error.hint)
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

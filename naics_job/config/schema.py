@@ -30,6 +30,6 @@ class Config:
 
     def __post_init__(self) -> None:
         good = NAME.fullmatch(self.experiment_name) is not None
-        expected = "of letters, digits, '.', '_' and '-', at most 100 of them"
+        expected = "made of letters, digits, '.', '_' and '-', at most 100 of them"
         require(good, "experiment_name", self.experiment_name, expected)
         require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")

@@ -31,8 +31,9 @@ class CurriculumConfig:
         require_choice("curriculum.phase_mode", self.phase_mode, ("three_phase", "two_phase"))
         ends = (self.phase1_end, self.phase2_end, self.phase3_end)
         ordered = 0 < ends[0] <= ends[1] <= ends[2] <= 1
-        expected = "0 < phase1_end <= phase2_end <= phase3_end <= 1"
-        require(ordered, "curriculum.phase1_end, phase2_end, phase3_end", ends, expected, expected)
+        key = "curriculum.phase1_end, phase2_end, phase3_end"
+        order = "such that 0 < phase1_end <= phase2_end <= phase3_end <= 1"
+        require(ordered, key, ends, order, "set all three, such as 0.3, 0.7 and 1.0")
         require_finite("curriculum.tree_distance_alpha", self.tree_distance_alpha)
         key = "curriculum.sibling_distance_threshold"
         threshold = self.sibling_distance_threshold

@@ -4,6 +4,7 @@ Only plain data is taken: callbacks, loggers and plugins are objects that the jo
 The values are checked here because Lightning would refuse them only after it has been imported.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from naics_job.config.checks import require
 TRAINER_KEY = "training.trainer"
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+DURATION = re.compile(r"\d+:\d{1,2}:\d{1,2}:\d{1,2}")
+TIME_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
 PRECISIONS = (
     "auto",
     *("16-mixed", "bf16-mixed", "32-true", "64-true", "16-true", "bf16-true"),
@@ -26,6 +29,18 @@ def _whole(value: object, low: int = 1) -> bool:
 
 def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+def _share(value: object) -> bool:
+    if isinstance(value, float):
+        return 0 < value <= 1
+    return _whole(value)
+
+
+def _duration(value: object) -> bool:
+    if isinstance(value, dict):  # keywords of datetime.timedelta
+        return bool(value) and all(name in TIME_UNITS and _number(n) for name, n in value.items())
+    return value is None or DURATION.fullmatch(str(value)) is not None
 
 
 def _flag(value: object) -> bool:
@@ -54,8 +69,11 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "gradient_clip_val": (lambda v: v is None or _number(v), "a number at or above 0, or null"),
     "gradient_clip_algorithm": (lambda v: v in (None, "norm", "value"), "norm, value or null"),
     "log_every_n_steps": _WHOLE,
-    "max_time": (lambda v: v is None or isinstance(v, str | dict), "DD:HH:MM:SS or null"),
-    "limit_train_batches": (lambda v: v is None or _number(v), "a number of batches or a share"),
+    "max_time": (_duration, "DD:HH:MM:SS, a mapping such as {hours: 2}, or null"),
+    "limit_train_batches": (
+        lambda v: v is None or _share(v),
+        "a number of batches at or above 1, a share such as 0.5, or null",
+    ),
     "deterministic": (lambda v: v is None or v == "warn" or _flag(v), "true, false or warn"),
     "benchmark": (lambda v: v is None or _flag(v), "true, false or null"),
     "profiler": (lambda v: v in (None, "simple", "advanced", "pytorch"), "simple or advanced"),

@@ -87,6 +87,12 @@ def test_wrong_type_names_key_value_and_type(override: str, expected: str) -> No
         ("training.trainer.accelerator=gpux", "one of auto, cpu"),
         ("training.trainer.max_epochs=0", "at or above 1"),
         ("training.trainer.max_epochs=true", "at or above 1"),
+        ("training.trainer.max_time=soon", "DD:HH:MM:SS"),
+        ("training.trainer.max_time={fortnights: 2}", "DD:HH:MM:SS"),
+        ("training.trainer.limit_train_batches=0", "at or above 1"),
+        ("training.trainer.limit_train_batches=1.5", "a share such as 0.5"),
+        ("dirs.output_dir=s3:/bucket", "a URL with ://"),
+        ("dirs.log_dir=s3://bucket/logs", "a local folder"),
         ("training.trainer.enable_progress_bar=3", "true, false or null"),
     ],
 )
