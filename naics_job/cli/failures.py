@@ -9,18 +9,21 @@ from contextlib import contextmanager
 import typer
 
 from naics_job.errors import NaicsJobError
+from naics_job.storage.failures import FULL
 
 DEBUG_VARIABLE = "NAICS_DEBUG"
 UNEXPECTED = 70
 INTERRUPTED = 130
+FREE_SPACE = "free some space; a run that has saved goes on with: train --ckpt-path last"
 
 
 @contextmanager
 def exit_on_error(verbose: bool = False) -> Iterator[None]:
     """End the process with the right code and a short message when the body fails.
 
-    A `NaicsJobError` gives its message, its hint and its exit code. Anything else is a defect of
-    ours: code 70, with the traceback when `verbose` or when NAICS_DEBUG is set.
+    A `NaicsJobError` gives its message, its hint and its exit code. A full disk ends with code 70,
+    and so does anything else, which is a defect of ours: its traceback is shown when `verbose` or
+    when NAICS_DEBUG is set.
     """
     try:
         yield
@@ -33,6 +36,8 @@ def exit_on_error(verbose: bool = False) -> Iterator[None]:
         raise
     except Exception as error:
         _print_traceback(verbose)
+        if isinstance(error, OSError) and error.errno in FULL:
+            _fail(f"the disk is full: {error}", FREE_SPACE, UNEXPECTED)
         hint = "" if _debug(verbose) else f"--verbose or {DEBUG_VARIABLE}=1 shows where it happened"
         _fail(f"unexpected {type(error).__name__}: {error}", hint, UNEXPECTED)
 

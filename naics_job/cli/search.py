@@ -24,6 +24,8 @@ def search(
     """Find the codes nearest to a text.
 
     Reads the export of the experiment's last run."""
+    if level == 1:
+        raise typer.BadParameter("codes have 2 to 6 digits", param_hint="--level")
     with exit_on_error(verbose):
         loaded = read_settings(config, profile, overrides, verbose)
 

@@ -18,13 +18,16 @@ from urllib.parse import quote
 from xml.etree.ElementTree import ParseError
 
 from naics_job.config.data_schema import DataConfig
-from naics_job.errors import DataError
+from naics_job.errors import DataError, TransientError
 from naics_job.storage import files
 from naics_job.storage.retry import with_retries
 from naics_job.taxonomy.codes import CODE, clean_title, parent_of
 
 ATTEMPTS = 3  # of a download, where no other source may take its place
 CHECK_FILE = "check data.census_url and data.workbooks, or fetch the file again"
+OTHER_SOURCE = (
+    "try again later, name a folder of the workbooks in data.census_url, or set data.source=bundled"
+)
 CHECK_CONTENT = "fetch the four workbooks of one NAICS year again, or repair that row"
 NO_CODE = "******"  # index rows that only point elsewhere: "Consultants -- see ..."
 UNREADABLE = (
@@ -86,18 +89,27 @@ def fetch_workbooks(config: DataConfig, folder: Path, attempts: int) -> dict[str
     names = asdict(config.workbooks)
     paths = {}
     for key, url in workbook_urls(config).items():
-        path = with_retries(
-            partial(files.fetch, url, folder, config.census_timeout_s),
-            attempts=attempts,
-            base_s=0.5,
-            cap_s=5.0,
-            rng=random.Random(),
-        )
+        path = _fetch(url, folder, config.census_timeout_s, attempts)
         _check_is_workbook(path, url)
         if path.parent == folder:
             path = path.rename(folder / names[key])  # errors name the file as the user knows it
         paths[key] = path
     return paths
+
+
+def _fetch(url: str, folder: Path, timeout_s: float, attempts: int) -> Path:
+    try:
+        return with_retries(
+            partial(files.fetch, url, folder, timeout_s),
+            attempts=attempts,
+            base_s=0.5,
+            cap_s=5.0,
+            rng=random.Random(),
+        )
+    except TransientError as error:
+        raise TransientError(str(error.args[0]), OTHER_SOURCE) from error
+    except DataError as error:
+        raise DataError(str(error.args[0]), CHECK_FILE) from error
 
 
 def _check_is_workbook(path: Path, url: str) -> None:

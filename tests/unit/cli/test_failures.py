@@ -1,5 +1,7 @@
 """Which exit code and which lines a failure gives."""
 
+import errno
+
 import pytest
 import typer
 
@@ -50,6 +52,14 @@ def test_an_unexpected_error_is_short(
     assert "ZeroDivisionError: division by zero" in errors
     assert "--verbose" in errors
     assert "Traceback" not in errors
+
+
+def test_a_full_disk_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(OSError(errno.ENOSPC, "No space left on device", "logs/metrics.jsonl")) == 70
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: the disk is full")
+    assert "logs/metrics.jsonl" in first
+    assert "--ckpt-path last" in second
 
 
 @pytest.mark.parametrize(("verbose", "variable"), [(True, "0"), (False, "1")])
