@@ -24,6 +24,7 @@ from naics_job.observability.logs import event
 from naics_job.storage import files
 
 log = logging.getLogger(__name__)
+CHECKPOINT_SUFFIX = ".ckpt"
 Kind = Literal["fresh", "resume", "warm_start"]
 
 
@@ -92,7 +93,7 @@ def _warm_start(url: str, cache_dir: Path) -> ResumePlan:
         raise CheckpointError(f"--ckpt-path {url} is a folder", hint)
     manifest_url = url + MANIFEST_SUFFIX
     manifest = None
-    if files.exists(manifest_url):
+    if url.endswith(CHECKPOINT_SUFFIX) and files.exists(manifest_url):  # other files have others
         manifest = decode(CheckpointManifest, files.read_bytes(manifest_url), manifest_url)
     event(log, logging.INFO, "checkpoint.warm_start", file=url)
     return ResumePlan(

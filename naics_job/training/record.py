@@ -13,8 +13,9 @@ from typing import Any
 from naics_job.config.schema import Config
 from naics_job.data.prepare import NaicsData
 from naics_job.model.weights import BaseWeights
-from naics_job.storage.files import join, write_bytes_atomic
+from naics_job.storage.files import exists, join, read_bytes, write_bytes_atomic
 
+FINISHED = "finished_record.json"
 PACKAGES = ("torch", "lightning", "transformers", "peft", "numpy")
 METRICS = (
     "cophenetic",
@@ -65,10 +66,16 @@ class RunRecord:
         self.base_model = {"origin": base.origin, "sha256": base.sha256}
 
     def write(self, config: Config, started: float) -> str:
-        """Write `<dirs.output_dir>/<experiment_name>/run_record.json` and return its path."""
+        """Write `<dirs.output_dir>/<experiment_name>/run_record.json` and return its path.
+
+        The record of an earlier run that finished is kept as finished_record.json unless this one
+        finished too: the embeddings in that folder are still that run's.
+        """
         self.wall_s = time.monotonic() - started
         self.versions = versions()
         url = record_url(config)
+        if self.status != "finished":
+            _keep_finished(url)
         text = json.dumps(jsonable(dataclasses.asdict(self)), indent=2) + "\n"
         write_bytes_atomic(url, text.encode())
         return url
@@ -77,6 +84,19 @@ class RunRecord:
 def record_url(config: Config) -> str:
     """Path or URL of the record of `config`'s experiment."""
     return join(config.dirs.output_dir, config.experiment_name, "run_record.json")
+
+
+def _keep_finished(url: str) -> None:
+    """Copy a record that says finished; one that cannot be read is no loss."""
+    if not exists(url):
+        return
+    data = read_bytes(url)
+    try:
+        finished = json.loads(data)["status"] == "finished"
+    except (ValueError, KeyError, TypeError):
+        return
+    if finished:
+        write_bytes_atomic(join(url.rpartition("/")[0], FINISHED), data)
 
 
 def versions() -> dict[str, str]:
