@@ -1,5 +1,6 @@
 """embeddings.parquet: one row per code with its point on the hyperboloid."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +9,22 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from naics_job.errors import DataError
-from naics_job.storage.files import Manifest, open_read, sha256_of, write_bytes_atomic
+from naics_job.storage.files import (
+    Manifest,
+    manifest_url,
+    open_read,
+    read_manifest,
+    remove,
+    sha256_of,
+    write_bytes_atomic,
+)
 from naics_job.storage.files import write_manifest as write_manifest_beside
 from naics_job.taxonomy.tree import Taxonomy
 
 FILE = "embeddings.parquet"
 SCHEMA_VERSION = 1
 CURVATURE_KEY = b"curvature"
+EXPORT_AGAIN = "export the run again: naics-embedder train --ckpt-path last"
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ def write_embeddings(
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
     data = sink.getvalue().to_pybytes()
+    remove(manifest_url(url))  # a crash before the new manifest must not leave the old one
     write_bytes_atomic(url, data)
     digest = sha256_of(url)
     filled = {"file": FILE, "sha256": digest, "rows": len(taxonomy.codes)}
@@ -71,11 +82,16 @@ def read_embeddings(url: str) -> EmbeddingTable:
     """Read what `write_embeddings` wrote.
 
     Raises:
-        DataError: there is no such file, or it is not an embedding table.
+        DataError: there is no such file, it is damaged, or it is not an embedding table.
     """
+    with open_read(url) as stream:
+        data = stream.read()
+    manifest = read_manifest(url)
+    if manifest is not None and hashlib.sha256(data).hexdigest() != manifest.sha256:
+        hint = f"{EXPORT_AGAIN}, or restore the file"
+        raise DataError(f"{url} is damaged: its sha256 is not the one of its manifest", hint)
     try:
-        with open_read(url) as stream:
-            table = pq.read_table(pa.BufferReader(stream.read()))
+        table = pq.read_table(pa.BufferReader(data))
         metadata = table.schema.metadata or {}
         embedding = table["embedding"].combine_chunks()
         points = embedding.flatten().to_numpy().reshape(len(table), -1)
@@ -88,6 +104,5 @@ def read_embeddings(url: str) -> EmbeddingTable:
             run_id=metadata[b"run_id"].decode(),
         )
     except (pa.ArrowException, KeyError, ValueError) as error:
-        raise DataError(
-            f"{url} is not an embedding table: {error}", "train again, or name another run"
-        ) from error
+        hint = f"{EXPORT_AGAIN}, or name another run"
+        raise DataError(f"{url} is not an embedding table: {error}", hint) from error
