@@ -143,10 +143,13 @@ class NaicsDataModule(pl.LightningDataModule):
         """Start `epoch` from its beginning, unless it is the running one."""
         self.remaining.set_epoch(epoch)
 
-    def record(self, batch: AnchorBatch) -> None:
-        """Note that the step of `batch` is finished; call it before a checkpoint is written."""
+    def record(self, batch: AnchorBatch, ends_epoch: bool = False) -> None:
+        """Note that the step of `batch` is finished; call it before a checkpoint is written.
+
+        `ends_epoch` says that Lightning stops the epoch here, before all batches are used up.
+        """
         done = batch.index * self.order.global_batch_size + batch.start + len(batch.anchors)
-        if done >= self.order.num_batches * self.order.global_batch_size:
+        if ends_epoch or done >= self.order.num_batches * self.order.global_batch_size:
             self.remaining.position = SamplerPosition(epoch=batch.epoch + 1, position=0)
         else:
             self.remaining.position = SamplerPosition(epoch=batch.epoch, position=done)

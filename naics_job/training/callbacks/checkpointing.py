@@ -16,6 +16,7 @@ from naics_job.checkpoint.store import RunStore
 from naics_job.distributed import is_main
 from naics_job.errors import NaicsJobError
 from naics_job.observability.logs import event
+from naics_job.training.loop_state import settle_epoch
 
 log = logging.getLogger(__name__)
 
@@ -52,20 +53,28 @@ class CheckpointCallback(pl.Callback):
             raise KeyboardInterrupt  # asked twice: do not wait for the end of the step
         self._signal = number
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        position = trainer.datamodule.position  # type: ignore[attr-defined]
+        if position.position == 0:
+            settle_epoch(checkpoint["loops"], position.epoch, trainer.global_step)
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
         batch_idx: int,
     ) -> None:  # fmt: skip
-        trainer.datamodule.record(batch)  # type: ignore[attr-defined]
+        last = trainer.is_last_batch
+        trainer.datamodule.record(batch, last)  # type: ignore[attr-defined]
         step = trainer.global_step
         if step != self.saved_step and step % self.every == 0:
             self.save(trainer)
         accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches
-        last = batch_idx + 1 == trainer.num_training_batches
         if self._signal is None or (accumulating and not last):
             return  # an unfinished optimizer step cannot be saved
         if step != self.saved_step:
             self.save(trainer)
+        _log_step(trainer)
         name = signal.Signals(self._signal).name
         raise StoppedBySignalError(
             f"stopped by {name} after step {step}; the checkpoint is saved",
@@ -110,3 +119,12 @@ class CheckpointCallback(pl.Callback):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+
+
+def _log_step(trainer: pl.Trainer) -> None:
+    """Log the newest step, which Lightning would only do after the hook that stops the run."""
+    if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        return
+    scalars = {name: float(value) for name, value in trainer.logged_metrics.items()}
+    for logger in trainer.loggers:
+        logger.log_metrics(scalars, step=trainer.global_step - 1)

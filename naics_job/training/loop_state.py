@@ -1,0 +1,33 @@
+"""What Lightning 2.6 notes about its loops when a run is saved after the last step of an epoch.
+
+A checkpoint from `on_train_batch_end` of that step finds the epoch half finished. Lightning resumes
+it without `on_train_epoch_start` and miscounts from then on: after a second resume it numbers the
+batches of an epoch from 0, so that gradients accumulate over the wrong batches. Written as the
+start of the next epoch, the state resumes like any other; tests/integration/test_resume_exact.py
+shows it.
+"""
+
+from typing import Any
+
+COUNTS = ("ready", "started", "processed", "completed")
+
+
+def settle_epoch(loops: dict[str, Any], num_epochs: int, num_steps: int) -> None:
+    """Change the state of the loops to that before the first batch after `num_epochs` epochs.
+
+    Args:
+        loops: `checkpoint["loops"]`.
+        num_epochs: finished epochs.
+        num_steps: finished optimizer steps.
+    """
+    fit = loops["fit_loop"]
+    for counts in (fit["epoch_progress"]["total"], fit["epoch_progress"]["current"]):
+        counts.update(dict.fromkeys(COUNTS, num_epochs))
+    batches = fit["epoch_loop.batch_progress"]
+    batches["total"].update(dict.fromkeys(COUNTS, batches["total"]["ready"]))
+    batches["is_last_batch"] = False
+    optimizer = fit["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
+    of_epoch = (batches, fit["epoch_loop.scheduler_progress"], *optimizer.values())
+    for progress in of_epoch:
+        progress["current"].update(dict.fromkeys(progress["current"], 0))
+    fit["epoch_loop.state_dict"]["_batches_that_stepped"] = num_steps
