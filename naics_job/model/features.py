@@ -3,15 +3,13 @@
 import hashlib
 import json
 import logging
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor
 
 from naics_job.config.data_schema import TokenizationConfig
@@ -19,16 +17,15 @@ from naics_job.data.contracts import CHANNELS
 from naics_job.data.tokens import Ragged, TokenStore
 from naics_job.errors import DataError
 from naics_job.model.encoder import ChannelEncoder, Progress
+from naics_job.model.tensor_file import write_tensors
 from naics_job.observability.logs import event
 from naics_job.storage.files import (
     Manifest,
-    copy_into,
     exists,
     join,
     manifest_url,
     read_bytes,
     read_manifest,
-    sha256_of,
     write_manifest,
 )
 
@@ -184,16 +181,7 @@ class _Meter:
 
 
 def _write(url: str, features: FrozenFeatures, inputs: dict[str, str], digest: str) -> None:
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in vars(features).items()}
-    with tempfile.TemporaryDirectory(prefix="naics-features-") as scratch:
-        local = Path(scratch) / "features.safetensors"
-        try:
-            save_file(tensors, local)
-        except (SafetensorError, OSError) as error:
-            hint = "free space on the disk of the scratch folder, or set TMPDIR to another one"
-            raise DataError(f"cannot write {local}: {error}", hint) from error
-        sha256 = sha256_of(local)
-        copy_into(local, url)
+    sha256 = write_tensors(url, vars(features))
     manifest = Manifest(
         file=url.rsplit("/", 1)[-1],
         sha256=sha256,

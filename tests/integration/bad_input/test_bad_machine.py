@@ -57,10 +57,23 @@ def test_full_disk_while_preparing(nothing_yet: Any, command: Command) -> None:
 
 def test_full_disk_while_encoding(nothing_yet: Any, command: Command) -> None:
     with full_beyond(24_000):
-        command("train").refuses(65, "features", "free space")
+        command("train").refuses(65, "data/features", "free space")
     assert nothing_yet.record["exit_code"] == 65
     assert not list(nothing_yet.root.glob("data/features/*"))
     assert command("train").code == 0
+
+
+def test_full_disk_while_exporting(after_a_run: Any, command: Command) -> None:
+    """The run is over and saved; its export waits for space."""
+    exported = after_a_run.contents("outputs")
+    size = after_a_run.find("outputs/smoke/model/model.safetensors").stat().st_size
+    with full_beyond(size // 2):
+        ended = command("train", "--ckpt-path", "last")
+    ended.refuses(65, "model.safetensors", "free space")
+    assert after_a_run.record["exit_code"] == 65
+    model = "outputs/smoke/model/model.safetensors"
+    assert after_a_run.contents("outputs")[model] == exported[model]
+    assert command("train", "--ckpt-path", "last").code == 0
 
 
 @pytest.mark.parametrize("path", ["a_file", "/proc/naics"])  # both refuse root as well
