@@ -31,7 +31,5 @@ def evaluate(
         from naics_job.cli.results import result_lines
         from naics_job.training.evaluate_run import evaluate_checkpoint
 
-        report, frozen = evaluate_checkpoint(loaded, ckpt_path)
-        metrics = {"all": report.all, "heldout": report.heldout}
-        baseline = {"all": frozen.all, "heldout": frozen.heldout}
-        print("\n".join(result_lines(metrics, baseline, report.health)))
+        scores = evaluate_checkpoint(loaded, ckpt_path)
+        print("\n".join(result_lines(scores.metrics, scores.baseline, scores.health)))

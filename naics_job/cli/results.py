@@ -1,9 +1,9 @@
 """How good a result is: a table beside the frozen encoder, and the same in plain words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-Metrics = Mapping[str, Mapping[str, float]]  # "all" and "heldout" -> metric -> value
+Metrics = Mapping[str, Mapping[str, float]]  # "all", "heldout", "search" -> metric -> value
 
 MEANING = {
     "cophenetic": "correlation of distances with the tree",
@@ -14,6 +14,11 @@ MEANING = {
     "map": "relatives before strangers",
     "parent@1": "nearest code one level up is the parent",
     "distortion": "mean error of a distance, lower is better",
+}
+SEARCH_MEANING = {
+    "top@1": "the true six-digit code comes first",
+    "top@5": "it is among the first five",
+    "mrr": "mean of 1 / its place",
 }
 LOWER_IS_BETTER = ("distortion",)
 COLUMNS = (("all", "all codes"), ("heldout", "held-out codes"))
@@ -37,7 +42,20 @@ def result_lines(metrics: Metrics, baseline: Metrics, health: Mapping[str, objec
             trained, frozen = _value(metrics, key, name), _value(baseline, key, name)
             row += f"{_shown(trained):>15}{_shown(frozen):>11}"
         lines.append(f"{row}   {meaning}")
-    return [*lines, "", *_verdict(metrics, baseline, health, shown)]
+    verdict = _verdict(metrics, baseline, health, shown)
+    return [*lines, "", *_search_lines(metrics, baseline), "", *verdict]
+
+
+def _search_lines(metrics: Metrics, baseline: Metrics) -> list[str]:
+    """Text search as a table, or why there is none."""
+    asked = _value(metrics, "search", "num_queries")
+    if math.isnan(asked):
+        return ["text search: not scored, these texts have no index items to hold out"]
+    lines = [f"text search: {asked:.0f} held-out index items, each asked for its code"]
+    for name, meaning in SEARCH_MEANING.items():
+        trained, frozen = (_value(table, "search", name) for table in (metrics, baseline))
+        lines.append(f"{name:<12}{_shown(trained):>15}{_shown(frozen):>11}   {meaning}")
+    return lines
 
 
 def _verdict(
@@ -48,19 +66,25 @@ def _verdict(
 ) -> list[str]:
     lines = []
     for key, title in shown:
-        behind = [name for name in MEANING if not _is_better(metrics, baseline, key, name)]
         share = 100 * _value(metrics, key, "parent@1")
         line = f"{title}: the parent is nearest for {share:.0f} of 100; "
-        if behind:
-            line += f"not better than the frozen encoder in {', '.join(behind)}"
-        else:
-            line += "better than the frozen encoder in every metric"
-        lines.append(line)
+        lines.append(line + _comparison(metrics, baseline, key, MEANING))
+    if metrics.get("search"):
+        share = 100 * _value(metrics, "search", "top@1")
+        line = f"text search: the true code comes first for {share:.0f} of 100; "
+        lines.append(line + _comparison(metrics, baseline, "search", SEARCH_MEANING))
     if health.get("collapsed"):
         lines.append("warning: the embedding has collapsed, codes lie almost on one spot")
     if health.get("on_manifold") is False:
         lines.append("warning: points have left the hyperboloid, distances are not to be trusted")
     return lines
+
+
+def _comparison(metrics: Metrics, baseline: Metrics, key: str, names: Iterable[str]) -> str:
+    behind = [name for name in names if not _is_better(metrics, baseline, key, name)]
+    if behind:
+        return f"not better than the frozen encoder in {', '.join(behind)}"
+    return "better than the frozen encoder in every metric"
 
 
 def _value(metrics: Metrics, key: str, name: str) -> float:

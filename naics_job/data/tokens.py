@@ -64,7 +64,7 @@ class TokenStore:
     ) -> None:
         self.digest = digest
         self.num_tokens = {channel: len(segments[channel].ids) for channel in CHANNELS}
-        self._segments, self._tokenizer, self._max_tokens = segments, tokenizer, max_tokens
+        self._segments, self.max_tokens = segments, max_tokens
         self._prefix, self._suffix = _special_tokens(tokenizer)
         # Views are part of the cached frozen features, so their seed is the content of the store
         # and not the seed of a run.
@@ -108,7 +108,7 @@ class TokenStore:
         return long
 
     def _budget(self, channel: str) -> int:
-        return self._max_tokens[channel] - len(self._prefix) - len(self._suffix)
+        return self.max_tokens[channel] - len(self._prefix) - len(self._suffix)
 
     def _assemble(self, ids: npt.NDArray[np.int32], pieces: Pieces, num_rows: int) -> Ragged:
         """Copy the pieces into rows, with special tokens around every row that is not empty."""

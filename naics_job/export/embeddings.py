@@ -91,13 +91,14 @@ def read_embeddings(url: str) -> EmbeddingTable:
         hint = f"{EXPORT_AGAIN}, or restore the file"
         raise DataError(f"{url} is damaged: its sha256 is not the one of its manifest", hint)
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
         metadata = table.schema.metadata or {}
         embedding = table["embedding"].combine_chunks()
-        points = embedding.flatten().to_numpy().reshape(len(table), -1)
+        # to_numpy() of pyarrow imports pandas where that is installed, a quarter of a search
+        points = np.from_dlpack(embedding.flatten()).reshape(len(table), -1)
         return EmbeddingTable(
             codes=table["code"].to_pylist(),
-            levels=table["level"].to_numpy(),
+            levels=np.from_dlpack(table["level"].combine_chunks()),
             titles=table["title"].to_pylist(),
             points=points,
             curvature=float(metadata[CURVATURE_KEY]),

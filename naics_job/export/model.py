@@ -2,21 +2,36 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor
 
 from naics_job.config.model_schema import LossConfig, ModelConfig
+from naics_job.data.query_tokens import QueryTokenizer
+from naics_job.data.tokens import parse_tokenizer
 from naics_job.errors import DataError
+from naics_job.export.card import ModelCard, card_text
+from naics_job.export.embeddings import EXPORT_AGAIN
 from naics_job.model.embedder import NaicsEmbedder
-from naics_job.model.encoder import ChannelEncoder
-from naics_job.model.weights import BaseWeights, resolve_base
-from naics_job.storage.files import join, read_bytes, write_bytes_atomic
+from naics_job.model.light import EncoderShape, LightEncoder
+from naics_job.model.tensor_file import write_tensors
+from naics_job.model.weights import BaseWeights
+from naics_job.storage.files import (
+    fetch,
+    join,
+    read_bytes,
+    sha256_of,
+    write_bytes_atomic,
+)
+
+if TYPE_CHECKING:  # a query must not import what this one imports
+    from naics_job.model.encoder import ChannelEncoder
 
 WEIGHTS, SETTINGS, CARD, TOKENIZER = (
     "model.safetensors",
@@ -24,53 +39,48 @@ WEIGHTS, SETTINGS, CARD, TOKENIZER = (
     "README.md",
     "tokenizer.json",
 )
-SHOWN = ("cophenetic", "spearman", "ndcg@10", "map", "parent@1", "distortion")
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a reader of the export wants to know about the run behind it."""
-
-    run_id: str
-    experiment_name: str
-    data_source: str
-    data_digest: str
-    metrics: Mapping[str, Mapping[str, float]]  # all | heldout -> metric -> value
-    baseline: Mapping[str, Mapping[str, float]]
+ENCODER, EMBEDDER = "encoder.", "embedder."  # in front of the names of tensors
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained model, ready to embed texts."""
+    """A trained model, ready to embed texts on the CPU."""
 
-    encoder: ChannelEncoder
+    encoder: LightEncoder
     embedder: NaicsEmbedder
-    max_tokens: dict[str, int]
+    tokenizer: QueryTokenizer
 
 
-def write_model(
+def write_model(  # what an export is made of
     folder: str,
-    network: nn.ModuleDict,
+    encoder: "ChannelEncoder",
+    embedder: NaicsEmbedder,
     base: BaseWeights,
     settings: Mapping[str, Any],
     card: ModelCard,
 ) -> str:
     """Write weights, settings, tokenizer and card to `folder`, a path or URL; returns it.
 
+    The weights hold the base encoder too, with the adapters of every channel merged into it, so an
+    export needs nothing else to embed a text.
+
     Args:
         folder: where to; files of an earlier export are replaced one by one.
-        network: `encoder` and `embedder`; the frozen base is named by its checksum, not copied.
+        encoder: the trained encoder.
+        embedder: the trained embedder.
         base: the base encoder's folder, origin and checksum.
         settings: plain `model`, `loss` and `max_tokens` settings that rebuild the network.
         card: what the model card tells.
     """
-    tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    write_bytes_atomic(join(folder, WEIGHTS), save(tensors, {"format": "pt"}))
+    light = encoder.light()
+    tensors = {f"{ENCODER}{name}": value for name, value in light.tensors.items()}
+    tensors |= {f"{EMBEDDER}{name}": value for name, value in embedder.state_dict().items()}
+    about = {"base_sha256": base.sha256, "base_origin": base.origin, "run_id": card.run_id}
+    about["weights_sha256"] = write_tensors(join(folder, WEIGHTS), tensors, {"format": "pt"})
     tokenizer = (base.folder / TOKENIZER).read_bytes()
     write_bytes_atomic(join(folder, TOKENIZER), tokenizer)
-    about = {"base_sha256": base.sha256, "base_origin": base.origin, "run_id": card.run_id}
-    text = json.dumps({**settings, **about}, indent=2) + "\n"
-    write_bytes_atomic(join(folder, SETTINGS), text.encode())
+    content = {**settings, "encoder": asdict(light.shape), **about}
+    write_bytes_atomic(join(folder, SETTINGS), (json.dumps(content, indent=2) + "\n").encode())
     write_bytes_atomic(join(folder, CARD), card_text(card, settings, base).encode())
     return folder
 
@@ -78,82 +88,49 @@ def write_model(
 def load_model(folder: str, cache_dir: Path) -> LoadedModel:
     """Rebuild what `write_model` wrote, on the CPU and in evaluation mode.
 
+    Args:
+        folder: path or URL.
+        cache_dir: where the weights of a remote export are kept.
+
     Raises:
-        DataError: a file is missing or damaged, or the base weights are not those of the training.
+        DataError: a file is missing or damaged, or the files do not belong together.
     """
     try:
         settings = json.loads(read_bytes(join(folder, SETTINGS)))
         model = _section(ModelConfig, settings["model"])
         loss = _section(LossConfig, settings["loss"])
-        tensors = load(read_bytes(join(folder, WEIGHTS)))
-    except (ValueError, KeyError, SafetensorError) as error:
-        raise DataError(f"{folder} holds no exported model: {error}", "train again") from error
-    base = resolve_base(model, cache_dir)
-    if base.sha256 != settings["base_sha256"]:
-        raise DataError(
-            f"the base encoder {model.base_model_name} has changed since {folder} was trained",
-            f"restore the weights with sha256 {settings['base_sha256']}",
-        )
-    encoder = ChannelEncoder(base, model)
+        shape = EncoderShape(**settings["encoder"])
+        max_tokens = {str(name): int(value) for name, value in settings["max_tokens"].items()}
+        weights = fetch(join(folder, WEIGHTS), cache_dir)
+        if sha256_of(weights) != settings["weights_sha256"]:
+            raise ValueError(f"the sha256 of {WEIGHTS} is not the one in {SETTINGS}")
+        tensors = load_file(weights)
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError),
+        *(SafetensorError, OmegaConfBaseException),
+    ) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        text = f"{folder} holds no exported model that can be used: {reason}"
+        raise DataError(text, EXPORT_AGAIN) from error
+    tokenizer = join(folder, TOKENIZER)
+    parsed = parse_tokenizer(read_bytes(tokenizer), tokenizer, EXPORT_AGAIN)
+    encoder = LightEncoder(_named(tensors, ENCODER), shape)
     embedder = NaicsEmbedder(model, loss, encoder.hidden_size)
-    network = nn.ModuleDict({"encoder": encoder, "embedder": embedder})
-    network.load_state_dict(tensors)
-    network.eval()
-    return LoadedModel(encoder, embedder, settings["max_tokens"])
+    try:
+        embedder.load_state_dict(_named(tensors, EMBEDDER))
+    except RuntimeError as error:
+        text = f"the weights in {folder} do not fit the settings beside them"
+        raise DataError(text, EXPORT_AGAIN) from error
+    return LoadedModel(encoder, embedder.eval(), QueryTokenizer(parsed, max_tokens))
+
+
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _section(kind: type[Any], values: Mapping[str, Any]) -> Any:
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), dict(values)))
-
-
-def card_text(card: ModelCard, settings: Mapping[str, Any], base: BaseWeights) -> str:
-    """The model card in Markdown with the metadata block of the hub."""
-    name, loss = settings["model"]["base_model_name"], settings["loss"]
-    lines = [
-        "---",
-        "library_name: naics-job",
-        "tags: [naics, hyperbolic, lorentz, embeddings]",
-        "---",
-        f"# NAICS 2022 Lorentz embeddings: {card.experiment_name}",
-        "",
-        "Embeds a description of a business, or a NAICS code by its title, description, examples",
-        f"and exclusions, as a point on the hyperboloid of curvature -{loss['curvature']:g}.",
-        "",
-        f"- base encoder: `{name}` ({base.origin}), sha256 `{base.sha256}`",
-        f"- data: {card.data_source}, sha256 `{card.data_digest}`",
-        f"- run: `{card.run_id}`",
-        "",
-        "## Quality",
-        "",
-        "Held-out codes were never seen in training. The baseline is the cosine of the frozen base",
-        "encoder's mean channel, scored by the same code.",
-        "",
-        *quality_table(card.metrics, card.baseline),
-        "",
-        "## Use",
-        "",
-        "```",
-        f'naics-embedder search "organic soybean farm" -k 5 experiment_name={card.experiment_name}',
-        "```",
-        "",
-        "## Limits",
-        "",
-        "Trained on English texts of one edition of one classification. A distance orders codes;",
-        "it is no probability that a business belongs to a code.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def quality_table(
-    metrics: Mapping[str, Mapping[str, float]], baseline: Mapping[str, Mapping[str, float]]
-) -> list[str]:
-    """Markdown rows: metric, all codes and held-out codes, each beside the baseline."""
-    rows = ["| metric | all codes | baseline | held-out | baseline |", "|---|---|---|---|---|"]
-    for name in SHOWN:
-        cells = [
-            f"{table.get(part, {}).get(name, float('nan')):.3f}"
-            for part in ("all", "heldout")
-            for table in (metrics, baseline)
-        ]
-        rows.append(f"| {name} | " + " | ".join(cells) + " |")
-    return rows

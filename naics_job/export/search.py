@@ -1,25 +1,29 @@
 """From the description of a business to the nearest codes of a run's export."""
 
-import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
+from torch import Tensor
 
 from naics_job.config.schema import Config
+from naics_job.data.query_tokens import QueryTokenizer
 from naics_job.data.tokens import Ragged
 from naics_job.errors import DataError
 from naics_job.export.embeddings import FILE as EMBEDDINGS
-from naics_job.export.embeddings import EmbeddingTable, read_embeddings
-from naics_job.export.model import TOKENIZER, LoadedModel, load_model
+from naics_job.export.embeddings import read_embeddings
+from naics_job.export.model import load_model
 from naics_job.geometry.lorentz import pairwise_distance
-from naics_job.storage.files import exists, join, local_path, read_bytes
+from naics_job.model.embedder import NaicsEmbedder
+from naics_job.storage.files import exists, join, local_path
 
-log = logging.getLogger(__name__)
-QUERY_CHANNELS = ("title", "examples")  # a query reads like a title and like an index item
 LEAF_LEVEL = 6
+EXAMPLE = 'say what the business does: "organic soybean farm"'
+
+Encode = Callable[[Mapping[str, Ragged]], tuple[Tensor, Tensor]]  # features, present
 
 
 @dataclass(frozen=True)
@@ -31,44 +35,58 @@ class Hit:
     distance: float
 
 
+@torch.no_grad()
+def embed_queries(
+    encode: Encode, embedder: NaicsEmbedder, tokenizer: QueryTokenizer, texts: Sequence[str]
+) -> Tensor:
+    """Points `[text, dim + 1]` of free texts; the one way they are embedded.
+
+    Args:
+        encode: a `ChannelEncoder` or `LightEncoder`.
+        embedder: in evaluation mode.
+        tokenizer: knows as which channels a text is read.
+        texts: each with at least one word.
+
+    Raises:
+        DataError: a text has none.
+    """
+    tokens = tokenizer(texts)
+    for ragged in tokens.values():
+        for text, length in zip(texts, ragged.lengths, strict=True):
+            if length == 0:
+                raise DataError(f"the query {text!r} has no word", EXAMPLE)
+    features, present = encode(tokens)
+    points: Tensor = embedder(features, present).points
+    return points
+
+
 class SearchIndex:
     """The embeddings and the model of one export, kept in memory for many queries."""
 
     def __init__(self, folder: str, cache_dir: Path) -> None:
-        self.table: EmbeddingTable = read_embeddings(join(folder, EMBEDDINGS))
-        self.model: LoadedModel = load_model(join(folder, "model"), cache_dir)
-        self.tokenizer = Tokenizer.from_str(
-            read_bytes(join(folder, "model", TOKENIZER)).decode("utf-8")
-        )
-        self.tokenizer.no_padding()
+        self.table = read_embeddings(join(folder, EMBEDDINGS))
+        self.model = load_model(join(folder, "model"), cache_dir)
         self.points = torch.from_numpy(self.table.points.copy())
 
-    @torch.no_grad()
-    def embed(self, queries: list[str]) -> torch.Tensor:
-        """Points `[query, dim + 1]` of texts read as title and as example of a code."""
-        tokens = {channel: self._tokens(queries, channel) for channel in QUERY_CHANNELS}
-        features, present = self.model.encoder(tokens)
-        points: torch.Tensor = self.model.embedder(features, present).points
-        return points
-
     def search(self, query: str, num_results: int, level: int | None = LEAF_LEVEL) -> list[Hit]:
-        """The `num_results` codes of `level` digits (None: of any) nearest to `query`."""
-        points = self.embed([query])
-        distance = pairwise_distance(points, self.points, self.table.curvature)[0].numpy()
+        """The `num_results` codes of `level` digits (None: of any) nearest to `query`.
+
+        Fewer when there are not as many.
+
+        Raises:
+            DataError: the query has no word.
+        """
+        model = self.model
+        point = embed_queries(model.encoder, model.embedder, model.tokenizer, [query])
+        distance = pairwise_distance(point, self.points, self.table.curvature)[0].numpy()
+        rows = np.arange(len(distance))
         if level is not None:
-            distance = np.where(self.table.levels == level, distance, np.inf)
-        order = np.argsort(distance, kind="stable")[:num_results]
+            rows = rows[self.table.levels == level]
+        nearest = rows[np.argsort(distance[rows], kind="stable")][:num_results]
         return [
             Hit(self.table.codes[row], self.table.titles[row], float(distance[row]))
-            for row in order
-            if np.isfinite(distance[row])
+            for row in nearest
         ]
-
-    def _tokens(self, texts: list[str], channel: str) -> Ragged:
-        self.tokenizer.enable_truncation(self.model.max_tokens[channel])
-        rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
-        ids = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
-        return Ragged(ids, np.array([len(row) for row in rows], dtype=np.int64))
 
 
 def search(config: Config, query: str, num_results: int, level: int | None = 6) -> list[Hit]:
@@ -78,7 +96,7 @@ def search(config: Config, query: str, num_results: int, level: int | None = 6) 
         DataError: the query is empty, or the experiment has no export.
     """
     if not query.strip():
-        raise DataError("the query is empty", 'say what the business does: "organic soybean farm"')
+        raise DataError("the query is empty", EXAMPLE)
     folder = join(config.dirs.output_dir, config.experiment_name)
     if not exists(join(folder, EMBEDDINGS)):
         raise DataError(
@@ -86,4 +104,16 @@ def search(config: Config, query: str, num_results: int, level: int | None = 6) 
             "train first, or name the run: experiment_name=NAME dirs.output_dir=FOLDER",
         )
     cache = local_path(config.dirs.data_dir) or Path.home() / ".cache" / "naics-job"
-    return SearchIndex(folder, cache / "models").search(query, num_results, level)
+    with one_thread():
+        return SearchIndex(folder, cache / "models").search(query, num_results, level)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A few tokens are encoded in 30 ms; threads that wait for each other can take a second."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -47,6 +47,11 @@ class LightEncoder:
     def __init__(self, tensors: Mapping[str, Tensor], shape: EncoderShape) -> None:
         self.tensors, self.shape = tensors, shape
 
+    @property
+    def hidden_size(self) -> int:
+        """Length of a feature."""
+        return self.tensors["embeddings.LayerNorm.weight"].shape[0]
+
     @torch.no_grad()
     def __call__(self, tokens: Mapping[str, Ragged]) -> tuple[Tensor, Tensor]:
         """Features `[text, channel, hidden]`, 0 where missing, and presence `[text, channel]`.
@@ -56,8 +61,7 @@ class LightEncoder:
                 table of positions; a channel may be left out.
         """
         num_texts = len(next(iter(tokens.values())).lengths)
-        hidden_size = self.tensors["embeddings.LayerNorm.weight"].shape[0]
-        features = torch.zeros(num_texts, len(CHANNELS), hidden_size)
+        features = torch.zeros(num_texts, len(CHANNELS), self.hidden_size)
         present = torch.zeros(num_texts, len(CHANNELS), dtype=torch.bool)
         for channel, ragged in tokens.items():
             column = CHANNELS.index(channel)

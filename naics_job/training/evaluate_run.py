@@ -4,16 +4,14 @@ from naics_job.checkpoint.payload import load_payload
 from naics_job.checkpoint.resume import resolve
 from naics_job.config.load import LoadedConfig
 from naics_job.errors import CheckpointError
-from naics_job.evaluation.report import EvaluationReport, frozen_baseline
 from naics_job.storage.files import join
 from naics_job.training.build import build_inputs, build_job, cache_folder
 from naics_job.training.callbacks.evaluation import evaluate_module
+from naics_job.training.scoring import Scorecard, score
 
 
-def evaluate_checkpoint(
-    loaded: LoadedConfig, ckpt_path: str
-) -> tuple[EvaluationReport, EvaluationReport]:
-    """Reports of the checkpoint's embedding and of the frozen baseline.
+def evaluate_checkpoint(loaded: LoadedConfig, ckpt_path: str) -> Scorecard:
+    """Scores of the checkpoint's embedding beside those of the frozen encoder.
 
     Raises:
         CheckpointError: there is no such checkpoint, it is broken or of another architecture.
@@ -29,7 +27,4 @@ def evaluate_checkpoint(
     job = build_job(config, inputs, plan.run)
     payload = load_payload(plan.local_file, plan.manifest, job.architecture)
     job.module.load_state_dict(payload["state_dict"])
-    report, _ = evaluate_module(job.module, job.datamodule.heldout)
-    taxonomy, heldout = inputs.data.taxonomy, job.datamodule.heldout
-    features = inputs.features
-    return report, frozen_baseline(features.base, features.present, taxonomy, heldout)
+    return score(job, *evaluate_module(job.module, job.datamodule.heldout))

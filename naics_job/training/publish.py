@@ -4,18 +4,17 @@ import logging
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from torch import nn
-
 from naics_job.config.schema import Config
-from naics_job.evaluation.report import frozen_baseline
+from naics_job.export.card import ModelCard
 from naics_job.export.embeddings import FILE as EMBEDDINGS
 from naics_job.export.embeddings import write_embeddings
-from naics_job.export.model import ModelCard, write_model
+from naics_job.export.model import write_model
 from naics_job.observability.logs import event
 from naics_job.storage.files import Manifest, join
 from naics_job.training.build import Job
 from naics_job.training.callbacks.evaluation import EvaluationCallback
 from naics_job.training.record import RunRecord
+from naics_job.training.scoring import score
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +22,9 @@ log = logging.getLogger(__name__)
 def publish(config: Config, job: Job, evaluation: EvaluationCallback, record: RunRecord) -> None:
     """Score the final weights, export embeddings and model, and fill in the record."""
     report, encoded = evaluation.final(job.module, record.steps, record.epochs)
-    taxonomy, heldout = job.inputs.data.taxonomy, job.datamodule.heldout
-    features = job.inputs.features
-    baseline = frozen_baseline(features.base.cpu(), features.present.cpu(), taxonomy, heldout)
-    record.metrics = {"all": report.all, "heldout": report.heldout}
-    record.baseline = {"all": baseline.all, "heldout": baseline.heldout}
-    record.health = dict(report.health)
+    scores, taxonomy = score(job, report, encoded), job.inputs.data.taxonomy
+    record.metrics, record.baseline = scores.metrics, scores.baseline
+    record.health = dict(scores.health)
     folder = join(config.dirs.output_dir, config.experiment_name)
     manifest = Manifest(
         file=EMBEDDINGS,
@@ -56,7 +52,7 @@ def publish(config: Config, job: Job, evaluation: EvaluationCallback, record: Ru
         "loss": asdict(config.loss),
         "max_tokens": asdict(config.data_loader.tokenization.max_tokens),
     }
-    parts = nn.ModuleDict({"encoder": job.module.encoder, "embedder": job.module.embedder})
-    model = write_model(join(folder, "model"), parts, job.inputs.base, settings, card)
+    encoder, embedder, base = job.module.encoder, job.module.embedder, job.inputs.base
+    model = write_model(join(folder, "model"), encoder, embedder, base, settings, card)
     record.exports = {"embeddings": url, "model": model}
     event(log, logging.INFO, "run.published", **record.exports)

@@ -9,7 +9,8 @@ def metrics(value: float) -> dict[str, float]:
 
 
 def verdict(lines: list[str]) -> str:
-    return "\n".join(lines[lines.index("") + 1 :])
+    last = len(lines) - 1 - lines[::-1].index("")
+    return "\n".join(lines[last + 1 :])
 
 
 def test_better_everywhere() -> None:
@@ -40,3 +41,22 @@ def test_a_sick_embedding_is_told() -> None:
     assert "collapsed" in text
     assert "hyperboloid" in text
     assert "-" in result_lines(ours, {}, {})[2]
+
+
+def test_text_search_has_its_own_rows() -> None:
+    ours = {"all": metrics(0.9), "search": {"top@1": 0.5, "top@5": 0.75, "mrr": 0.6}}
+    ours["search"]["num_queries"] = 909.0
+    frozen = {"all": metrics(0.5), "search": {"top@1": 0.6, "top@5": 0.7, "mrr": 0.6}}
+    lines = result_lines(ours, frozen, {})
+    assert "text search: 909 held-out index items, each asked for its code" in lines
+    rows = [line.split()[:3] for line in lines]
+    assert ["top@1", "0.500", "0.600"] in rows
+    assert ["mrr", "0.600", "0.600"] in rows
+    text = verdict(lines)
+    assert "first for 50 of 100; not better than the frozen encoder in top@1, mrr" in text
+
+
+def test_texts_without_queries_say_so() -> None:
+    text = "\n".join(result_lines({"all": metrics(0.9), "search": {}}, {}, {}))
+    assert "text search: not scored" in text
+    assert "top@1" not in text
