@@ -11,6 +11,7 @@ from naics_job.curriculum.schedule import Borders, Curriculum, Phase
 from naics_job.taxonomy.codes import bundled_titles, level_of, sector_of
 
 LEAF_LEVEL = 6
+CODES_PER_SECTOR = 30  # as data.preprocess shares out data.max_codes
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ def planned_phases(config: Config) -> Plan:
     anchors = config.data_loader.global_batch_size or (
         config.data_loader.batch_size * processes * training.accumulate_grad_batches
     )
-    per_epoch = math.ceil((num_codes - num_heldout) / anchors)
+    # the head of a lone sector is related to every code, so it has no negatives and is no anchor
+    num_anchors = num_codes - num_heldout - (_num_sectors(config.data) == 1)
+    per_epoch = math.ceil(num_anchors / anchors)
     total = per_epoch * training.max_epochs
     borders = Borders.planned(config.curriculum, total, None)
     curriculum = Curriculum(config.curriculum, config.sampling, borders)
@@ -119,6 +122,14 @@ def _count_codes(config: Config) -> tuple[int, int, str]:
         num_codes, source = prepared, f"of {config.data_loader.streaming.descriptions}"
     leaves = sum(level_of(code) == LEAF_LEVEL for code in kept)
     return num_codes, round(leaves * num_codes / max(1, len(kept))), source
+
+
+def _num_sectors(data: DataConfig) -> int:
+    """Sectors that `data.sectors` and `data.max_codes` leave."""
+    kept = {sector_of(code) for code, _ in bundled_titles() if _is_kept(code, data)}
+    return min(
+        len(kept), max(1, data.max_codes // CODES_PER_SECTOR) if data.max_codes else len(kept)
+    )
 
 
 def _is_kept(code: str, data: DataConfig) -> bool:
