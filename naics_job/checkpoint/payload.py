@@ -117,7 +117,7 @@ def _require_architecture(local_file: Path, stored: str, expected: str | None) -
         text = (
             f"{local_file} is of another architecture: {stored[:12]}, the model is {expected[:12]}"
         )
-        hint = "use the model.* settings of the run that wrote it, or start fresh"
+        hint = "use the model.* and data.* settings of the run that wrote it, or start fresh"
         raise CheckpointError(text, hint)
 
 

@@ -7,12 +7,12 @@ from naics_job.errors import ConfigError
 
 
 def require(ok: bool, key: str, value: object, expected: str, hint: str = "") -> None:
-    """Raise a `ConfigError` naming `key`, `value` and what was expected unless `ok`."""
+    """Raise a `ConfigError` naming `key`, `value` and what was expected unless `ok`.
+
+    Without a `hint`, loading adds where the value was set.
+    """
     if not ok:
-        raise ConfigError(
-            f"{key}={value!r} is not allowed: it must be {expected}",
-            hint or f"set {key} to a value that is {expected}",
-        )
+        raise ConfigError(f"{key}={value!r} is not allowed: it must be {expected}", hint)
 
 
 def require_finite(key: str, value: float, low: float = 0.0, *, inclusive: bool = True) -> None:

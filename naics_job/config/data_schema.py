@@ -22,7 +22,7 @@ class DirsConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            require(bool(value.strip()), f"dirs.{name}", value, "not empty")
+            require(bool(value.strip()), f"dirs.{name}", value, "at least one character")
             half_url = HALF_URL.match(value) is not None  # would name a local folder "s3:"
             require(not half_url, f"dirs.{name}", value, "a path, or a URL with ://")
         require("://" not in self.log_dir, "dirs.log_dir", self.log_dir, "a local folder")

@@ -151,7 +151,7 @@ def _build(layers: Sequence[Mapping[str, Any]]) -> Config:
 def _located(
     error: ConfigError, layers: Sequence[Layer], typed: Sequence[Mapping[str, Any]]
 ) -> ConfigError:
-    """Say where the refused value was set, when the message names a single key."""
+    """Say where the refused value was set, in the hint if it has none of its own."""
     message = str(error.args[0])
     key = message.partition("=")[0]
     places = [
@@ -159,9 +159,9 @@ def _located(
         for layer, values in zip(layers, typed, strict=True)
         if key in _leaves(values)
     ]
-    if not places:
-        return error
-    return ConfigError(f"{message} (set {places[-1]})", error.hint)
+    if not error.hint:
+        return ConfigError(message, f"change it {places[-1]}" if places else f"change {key}")
+    return ConfigError(f"{message} (set {places[-1]})", error.hint) if places else error
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

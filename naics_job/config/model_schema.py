@@ -21,7 +21,7 @@ class LoraConfig:
         require_finite("model.lora.alpha", self.alpha, inclusive=False)
         require(0 <= self.dropout < 1, "model.lora.dropout", self.dropout, "in [0, 1)")
         targets = self.target_modules
-        require(bool(targets), "model.lora.target_modules", targets, "not empty")
+        require(bool(targets), "model.lora.target_modules", targets, "a list of names")
         key = "model.lora.start_phase"
         require(self.start_phase in (1, 2, 3), key, self.start_phase, "1, 2 or 3")
 
@@ -60,7 +60,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         name = self.base_model_name
-        require(bool(name.strip()), "model.base_model_name", name, "not empty")
+        require(bool(name.strip()), "model.base_model_name", name, "at least one character")
         if self.base_model_sha256 is not None:
             good = re.fullmatch(r"[0-9a-f]{64}", self.base_model_sha256) is not None
             expected = "64 lower-case hexadecimal digits"
