@@ -13,7 +13,7 @@ corrupt Parquet or token cache              test_bad_caches: all of it
 checkpoint truncated, flipped               test_bad_checkpoints: the_newest, none_is_whole, named
   of another architecture                   test_bad_checkpoints: another_architecture
   containing code to execute                test_bad_checkpoints: code_in_a_checkpoint
-disk full while saving                      test_bad_machine: full_disk_while_saving, _preparing, ...
+disk full while saving                      test_bad_machine: full_disk_while_saving and others
 metrics or output folder not writable       test_bad_machine: unwritable_folder
 Ctrl-C                                      test_bad_machine: ctrl_c
 """
