@@ -129,8 +129,7 @@ class Objective(nn.Module):
             NonFiniteLossError: a term is not finite; the first such term is named.
         """
         terms: dict[str, Tensor] = {
-            name: term(*TERMS[name].arguments(inputs, self))
-            for name, term in self.terms.items()
+            name: term(*TERMS[name].arguments(inputs, self)) for name, term in self.terms.items()
         }
         _require_finite(terms)
         weighted = [weight * terms[name] for name, weight in self.weights.items()]
