@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,18 +99,20 @@ def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shared") / "data"
 
 
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Signal handlers as they were before the test."""
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Leave the signal handlers as they were; Lightning goes on ignoring a Ctrl-C after one."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
-@pytest.fixture
-def run_tiny(wordy_folder: Path, shared_data: Path, handlers: None) -> Run:
+@pytest.fixture(scope="session")
+def run_tiny(wordy_folder: Path, shared_data: Path) -> Run:
     """Train the smoke profile on the tiny encoder in a folder; errors of ours are returned."""
     from naics_job.training.run import RunOptions, run_training
 
@@ -120,7 +123,8 @@ def run_tiny(wordy_folder: Path, shared_data: Path, handlers: None) -> Run:
         loaded = load_config(None, "smoke", [*base, *dirs, *TINY, *overrides])
         error = None
         try:
-            run_training(loaded, RunOptions(ckpt_path=ckpt_path))
+            with handlers_kept():
+                run_training(loaded, RunOptions(ckpt_path=ckpt_path))
         except NaicsJobError as raised:
             error = raised
         finally:

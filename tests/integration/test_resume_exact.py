@@ -211,7 +211,6 @@ def test_asking_twice_does_not_wait_for_the_step(
     with pytest.raises(KeyboardInterrupt):
         run_tiny(tmp_path)
     at_step(None)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning left it ignored
     out = run_tiny(tmp_path, ckpt_path="last")
     assert out.error is None
     assert out.record["steps"] == LAST_STEP
