@@ -1,0 +1,69 @@
+"""When the adapters train, and that dropout is a function of seed and position."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from naics_job.config.load import load_config
+from naics_job.curriculum.schedule import Borders, Curriculum
+from naics_job.training import module
+from naics_job.training.module import NaicsModule
+
+STEPS = 100
+
+
+def module_like(*overrides: str, seed: int = 42) -> Any:
+    """What the rules read of a module; phases begin at steps 0, 40 and 80."""
+    loaded = load_config(None, "smoke", [*overrides, f"seed={seed}"]).config
+    borders = Borders.planned(loaded.curriculum, STEPS, None)
+    curriculum = Curriculum(loaded.curriculum, loaded.sampling, borders)
+    fake = SimpleNamespace(config=loaded, curriculum=curriculum)
+    fake.lora_first_step = NaicsModule.lora_first_step.fget(fake)  # type: ignore[attr-defined]
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("start", "overrides", "first"),
+    [
+        (1, [], 0),
+        (2, [], 40),
+        (3, [], 80),
+        (3, ["curriculum.phase_mode=two_phase"], None),
+        (3, ["curriculum.phase2_end=1.0"], None),
+        (2, ["curriculum.phase2_end=0.4"], 40),  # no phase 2: phase 3 comes at once
+        (3, ["curriculum.phase2_end=0.8", "curriculum.phase3_end=0.8"], None),
+        (2, ["curriculum.phase1_end=1", "curriculum.phase2_end=1"], None),
+    ],
+)
+def test_adapters_start_with_their_phase(
+    start: int, overrides: list[str], first: int | None
+) -> None:
+    fake = module_like(f"model.lora.start_phase={start}", *overrides)
+    assert fake.lora_first_step == first
+    active = [NaicsModule.lora_active(fake, step) for step in range(STEPS)]
+    assert active == [first is not None and step >= first for step in range(STEPS)]
+
+
+def test_adapters_go_on_after_the_mitigation_has_ended() -> None:
+    fake = module_like("model.lora.start_phase=3", "curriculum.phase3_end=0.9")
+    assert NaicsModule.lora_active(fake, 95)
+
+
+def draw(fake: Any, *position: int) -> list[float]:
+    NaicsModule.seed_step(fake, *position)
+    return torch.rand(4).tolist()
+
+
+def test_dropout_depends_on_seed_and_position_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = module_like()
+    first = draw(fake, 1, 2, 3)
+    torch.rand(7)
+    assert draw(fake, 1, 2, 3) == first
+    others = [draw(fake, *place) for place in ((0, 2, 3), (1, 0, 3), (1, 2, 0), (12, 3, 0))]
+    others.append(draw(module_like(seed=7), 1, 2, 3))
+    monkeypatch.setattr(module, "rank", lambda: 1)
+    others.append(draw(fake, 1, 2, 3))  # each process encodes other codes
+    assert first not in others
+    assert len({tuple(row) for row in others}) == len(others)
