@@ -1,0 +1,173 @@
+"""How runs fail, stop early, start from other runs and read their settings."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from naics_job.checkpoint.manifest import MANIFEST_SUFFIX
+from naics_job.errors import CheckpointError
+from naics_job.loss.hierarchy import HierarchyLoss
+from naics_job.loss.objective import NonFiniteLossError
+from naics_job.training.callbacks.throughput import ThroughputCallback
+from naics_job.training.module import NaicsModule
+
+pytestmark = pytest.mark.integration
+ONE_EPOCH = "training.trainer.max_epochs=1"
+
+
+def test_a_non_finite_loss_names_step_term_and_codes(
+    run_tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = HierarchyLoss.forward, []
+
+    def forward(self: HierarchyLoss, *inputs: torch.Tensor) -> torch.Tensor:
+        calls.append(0)
+        return original(self, *inputs) * (float("nan") if len(calls) == 6 else 1.0)
+
+    monkeypatch.setattr(HierarchyLoss, "forward", forward)
+    out = run_tiny(tmp_path, ONE_EPOCH)
+    assert isinstance(out.error, NonFiniteLossError)
+    assert out.error.term == "hierarchy"
+    assert "hierarchy is nan at step 5; anchors of the batch: 11" in str(out.error)
+    message = str(out.error).splitlines()[0]
+    assert message.split("batch: ")[1].count(", ") == 7  # eight codes
+    record = out.record
+    assert (record["status"], record["exit_code"], record["steps"]) == ("failed", 70, 5)
+    assert "hierarchy is nan at step 5" in record["error"]
+    assert out.payload["global_step"] == 5  # what was saved before is whole
+    assert len(out.losses) == 5
+
+
+def test_an_unexpected_failure_is_recorded_too(
+    run_tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("oops")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(NaicsModule, "encode", fail)
+    with pytest.raises(ZeroDivisionError):
+        run_tiny(tmp_path, ONE_EPOCH)
+    record = json.loads((tmp_path / "outputs/smoke/run_record.json").read_text())
+    assert (record["status"], record["exit_code"]) == ("failed", 70)
+    assert record["error"] == "ZeroDivisionError: oops"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_full_disk_while_saving_is_a_checkpoint_error(
+    run_tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    out = run_tiny(tmp_path, ONE_EPOCH)
+    assert isinstance(out.error, CheckpointError)
+    assert "No space left" in str(out.error)
+    assert out.record["exit_code"] == 74
+
+
+def test_early_stopping_ends_a_run_that_is_finished(run_tiny: Any, tmp_path: Path) -> None:
+    early = ("enabled=true", "patience=1", "metric=all/parent@1")
+    settings = [f"training.early_stopping.{setting}" for setting in early]
+    out = run_tiny(
+        tmp_path, *settings, "model.eval_every_n_epochs=1", "training.trainer.max_epochs=6",
+        "training.learning_rate=1e-9", "training.scale_learning_rate=1e-9",
+        "model.lora.start_phase=3", "curriculum.phase2_end=1.0",
+    )  # fmt: skip
+    assert out.error is None
+    record = out.record
+    assert record["status"] == "finished"
+    assert record["epochs"] == 2  # the second evaluation is no better than the first
+    assert record["metrics"]["all"]["map"] > 0
+    assert (tmp_path / "outputs/smoke/embeddings.parquet").exists()
+
+
+def test_a_warm_start_trains_on_what_its_adapters_say(
+    run_tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_tiny(tmp_path / "first", ONE_EPOCH, "model.lora.start_phase=1")
+    rests = ("model.lora.start_phase=3", "curriculum.phase2_end=1.0")
+    cached: list[torch.Tensor] = []
+    original = ThroughputCallback.on_train_batch_end
+
+    def note(self: ThroughputCallback, trainer: Any, module: NaicsModule, *rest: Any) -> None:
+        original(self, trainer, module, *rest)
+        cached.append(module.features.base)
+
+    monkeypatch.setattr(ThroughputCallback, "on_train_batch_end", note)
+    warm = run_tiny(tmp_path / "warm", ONE_EPOCH, *rests, ckpt_path=str(first.checkpoint))
+    frozen = run_tiny(tmp_path / "frozen", ONE_EPOCH, *rests)
+    assert warm.error is frozen.error is None
+    assert not torch.allclose(cached[0], cached[-1], atol=1e-3)
+    adapters = {name: value for name, value in warm.weights.items() if ".lora_" in name}
+    assert all(torch.equal(value, first.weights[name]) for name, value in adapters.items())
+    assert any(bool(value.any()) for name, value in adapters.items() if ".lora_B." in name)
+    assert warm.record["warm_start"] == str(first.checkpoint)
+    assert warm.record["run_id"] != first.record["run_id"]
+
+
+def test_a_warm_start_file_of_another_model_is_refused(run_tiny: Any, tmp_path: Path) -> None:
+    first = run_tiny(tmp_path / "first", ONE_EPOCH)
+    for manifest in (True, False):
+        if not manifest:
+            Path(f"{first.checkpoint}{MANIFEST_SUFFIX}").unlink()
+        out = run_tiny(
+            tmp_path / "other", "model.moe.hidden_dim=8", ckpt_path=str(first.checkpoint)
+        )
+        assert isinstance(out.error, CheckpointError)
+        assert "another architecture" in str(out.error)
+    nothing = tmp_path / "nothing.ckpt"
+    torch.save({"weights": torch.zeros(2)}, nothing)
+    out = run_tiny(tmp_path / "other", ckpt_path=str(nothing))
+    assert isinstance(out.error, CheckpointError)
+    assert "holds no weights" in str(out.error)
+
+
+def test_runs_of_one_experiment_live_side_by_side(run_tiny: Any, tmp_path: Path) -> None:
+    first = run_tiny(tmp_path, ONE_EPOCH).checkpoint.parent
+    kept = {file: file.read_bytes() for file in first.iterdir()}
+    second = run_tiny(tmp_path, ONE_EPOCH).checkpoint.parent
+    assert second != first
+    auto = run_tiny(tmp_path, "training.trainer.max_epochs=2", ckpt_path="auto")
+    assert auto.record["run_id"] == second.name
+    assert auto.record["steps"] == 14
+    assert {file: file.read_bytes() for file in first.iterdir()} == kept
+
+
+def test_auto_starts_what_never_ran_and_last_refuses(run_tiny: Any, tmp_path: Path) -> None:
+    out = run_tiny(tmp_path / "last", ONE_EPOCH, ckpt_path="last")
+    assert isinstance(out.error, CheckpointError)
+    assert "no checkpoint in" in str(out.error)
+    assert not (tmp_path / "last/outputs").exists()  # no run began, so there is no record
+    out = run_tiny(tmp_path / "auto", ONE_EPOCH, ckpt_path="auto")
+    assert out.error is None
+    assert out.record["restarts"] == 0
+
+
+def test_part_of_an_epoch_resumes_at_its_end_too(
+    run_tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = ("training.trainer.limit_train_batches=4", "checkpoint.every_n_steps=4")
+    straight = run_tiny(tmp_path / "straight", *limited)
+    assert straight.record["steps"] == 12
+    spans = [(span["phase"], span["first_step"]) for span in straight.record["phases"]]
+    assert spans == [(1, 0), (2, 5), (3, 10)]  # of the 12 steps that there are
+    original = ThroughputCallback.on_train_batch_end
+    for stop_after, ckpt_path in ((4, None), (6, "last"), (None, "last")):
+
+        def stopping(
+            self: ThroughputCallback, trainer: Any, *rest: Any, at: int | None = stop_after
+        ) -> None:
+            original(self, trainer, *rest)
+            if trainer.global_step == at:
+                signal.raise_signal(signal.SIGTERM)
+
+        monkeypatch.setattr(ThroughputCallback, "on_train_batch_end", stopping)
+        out = run_tiny(tmp_path / "stopped", *limited, ckpt_path=ckpt_path)
+    assert out.losses == straight.losses
+    assert all(torch.equal(value, out.weights[name]) for name, value in straight.weights.items())
