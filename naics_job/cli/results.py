@@ -81,9 +81,13 @@ def _verdict(
 
 
 def _comparison(metrics: Metrics, baseline: Metrics, key: str, names: Iterable[str]) -> str:
-    behind = [name for name in names if not _is_better(metrics, baseline, key, name)]
+    gains = {name: _gain(metrics, baseline, key, name) for name in names}
+    behind = [name for name, gain in gains.items() if not gain >= 0]  # or not known
+    level = [name for name, gain in gains.items() if gain == 0]
     if behind:
         return f"not better than the frozen encoder in {', '.join(behind)}"
+    if level:
+        return f"better than the frozen encoder but for {', '.join(level)}, where both are equal"
     return "better than the frozen encoder in every metric"
 
 
@@ -92,9 +96,10 @@ def _value(metrics: Metrics, key: str, name: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def _is_better(metrics: Metrics, baseline: Metrics, key: str, name: str) -> bool:
+def _gain(metrics: Metrics, baseline: Metrics, key: str, name: str) -> float:
+    """How much better than the baseline a metric is, NaN when one of them is not known."""
     gain = _value(metrics, key, name) - _value(baseline, key, name)
-    return gain < 0 if name in LOWER_IS_BETTER else gain > 0
+    return -gain if name in LOWER_IS_BETTER else gain
 
 
 def _shown(value: float) -> str:

@@ -63,7 +63,7 @@ class CurriculumCallback(pl.Callback):
     ) -> None:
         module = _module(pl_module)
         state = module.phase_state()
-        # Not in on_train_epoch_start: Lightning skips that when a run resumes at an epoch's end
+        # by the batch, which follows the saved position, rather than by Lightning's epoch hooks
         if batch.index == 0 and batch.start == 0:
             self._refresh_bank(module)
         if module.curriculum.should_cluster(

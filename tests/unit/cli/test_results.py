@@ -30,6 +30,19 @@ def test_a_metric_that_fell_behind_is_named() -> None:
     assert "not better than the frozen encoder in map, distortion" in text
 
 
+def test_equal_is_not_behind() -> None:
+    perfect = {"parent@1": 1.0}
+    ours, frozen = {"all": metrics(0.9) | perfect}, {"all": metrics(0.5) | perfect}
+    text = verdict(result_lines(ours, frozen, {}))
+    assert "better than the frozen encoder but for parent@1, where both are equal" in text
+    assert "not better" not in text
+    ours["all"] |= {"map": 0.1}
+    assert (
+        "not better than the frozen encoder in map\n"
+        in verdict(result_lines(ours, frozen, {})) + "\n"
+    )
+
+
 def test_nothing_held_out_leaves_its_column_out() -> None:
     lines = result_lines({"all": metrics(0.9), "heldout": {}}, {"all": metrics(0.5)}, {})
     assert "held-out" not in "\n".join(lines)
@@ -53,7 +66,8 @@ def test_text_search_has_its_own_rows() -> None:
     assert ["top@1", "0.500", "0.600"] in rows
     assert ["mrr", "0.600", "0.600"] in rows
     text = verdict(lines)
-    assert "first for 50 of 100; not better than the frozen encoder in top@1, mrr" in text
+    assert "first for 50 of 100; not better than the frozen encoder in top@1" in text
+    assert "in top@1, mrr" not in text  # equal there
 
 
 def test_texts_without_queries_say_so() -> None:
