@@ -46,6 +46,7 @@ def build(folder: str, checkpointing: bool) -> ChannelEncoder:
         channel_dropout=0.0,
         feature_dropout=0.0,
         gradient_checkpointing=checkpointing,
+        frozen_precision="float32",
         eval_every_n_epochs=1,
         lora=lora,
         moe=MoeConfig(num_experts=2, top_k=1, hidden_dim=8, dropout=0.0),
