@@ -83,7 +83,8 @@ class Store(RuleBasedStateMachine):
         return {str(p): files.version_of(str(p)) for p in paths if p.parent.name != mine}
 
     def is_there(self, path: str) -> bool:
-        return os.path.exists(os.path.join(self.root, path))
+        object_url = os.path.join(self.root, path)  # a prune that was cut off leaves it alone there
+        return os.path.exists(object_url) and os.path.exists(f"{object_url}.manifest.json")
 
     def forget_pruned(self) -> None:
         safe = self.must_survive()
