@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from statistics import mean
 
 from naics_job.config.load import load_config
+from naics_job.evaluation.metrics import LOWER_IS_BETTER
 from naics_job.training.record import RunRecord
 from naics_job.training.run import RunOptions, run_training
 
 COLUMNS = ("all", "heldout")
-LOWER_IS_BETTER = ("distortion",)
 
 
 def train(seed: int, overrides: Sequence[str]) -> RunRecord:

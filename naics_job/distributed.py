@@ -75,9 +75,3 @@ def broadcast_object(value: object) -> object:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
-
-
-def barrier() -> None:
-    """Wait for every process."""
-    if is_distributed():
-        dist.barrier()

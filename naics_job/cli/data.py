@@ -1,6 +1,6 @@
 """`data`: the four tables that training reads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -9,6 +9,7 @@ from naics_job.cli.failures import exit_on_error
 from naics_job.cli.options import ConfigPath, Force, Overrides, ProfileName, Verbose, read_settings
 
 if TYPE_CHECKING:
+    from naics_job.config.schema import Config
     from naics_job.data.contracts import BuildResult
 
 app = typer.Typer(
@@ -16,87 +17,68 @@ app = typer.Typer(
 )
 
 
-@app.command("preprocess")
-def preprocess(
-    overrides: Overrides = None,
-    config: ConfigPath = None,
-    profile: ProfileName = None,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
+def preprocess(settings: "Config", force: bool) -> Sequence["BuildResult"]:
     """Texts of every code: title, description, examples, excluded."""
-    with exit_on_error(verbose):
-        settings = read_settings(config, profile, overrides, verbose).config
-        from naics_job.data.preprocess import build_preprocess
+    from naics_job.data.preprocess import build_preprocess
 
-        _tell([build_preprocess(settings, force=force)])
+    return [build_preprocess(settings, force=force)]
 
 
-@app.command("relations")
-def relations(
-    overrides: Overrides = None,
-    config: ConfigPath = None,
-    profile: ProfileName = None,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
+def relations(settings: "Config", force: bool) -> Sequence["BuildResult"]:
     """Kind of relation of every pair of codes in one sector."""
-    with exit_on_error(verbose):
-        settings = read_settings(config, profile, overrides, verbose).config
-        from naics_job.data.relations import build_relations
+    from naics_job.data.relations import build_relations
 
-        _tell([build_relations(settings, force=force)])
+    return [build_relations(settings, force=force)]
 
 
-@app.command("distances")
-def distances(
-    overrides: Overrides = None,
-    config: ConfigPath = None,
-    profile: ProfileName = None,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
+def distances(settings: "Config", force: bool) -> Sequence["BuildResult"]:
     """Tree distance and exclusion flag of every pair of codes in one sector."""
-    with exit_on_error(verbose):
-        settings = read_settings(config, profile, overrides, verbose).config
-        from naics_job.data.distances import build_distances
+    from naics_job.data.distances import build_distances
 
-        _tell([build_distances(settings, force=force)])
+    return [build_distances(settings, force=force)]
 
 
-@app.command("triplets")
-def triplets(
-    overrides: Overrides = None,
-    config: ConfigPath = None,
-    profile: ProfileName = None,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
+def triplets(settings: "Config", force: bool) -> Sequence["BuildResult"]:
     """Anchors with their positives, relation, distance and margin."""
-    with exit_on_error(verbose):
-        settings = read_settings(config, profile, overrides, verbose).config
-        from naics_job.data.triplets import build_triplets
+    from naics_job.data.triplets import build_triplets
 
-        _tell([build_triplets(settings, force=force)])
+    return [build_triplets(settings, force=force)]
 
 
-@app.command("all")
-def build_all(
-    overrides: Overrides = None,
-    config: ConfigPath = None,
-    profile: ProfileName = None,
-    force: Force = False,
-    verbose: Verbose = False,
-) -> None:
+def build_all(settings: "Config", force: bool) -> Sequence["BuildResult"]:
     """All four tables, in order."""
-    with exit_on_error(verbose):
-        settings = read_settings(config, profile, overrides, verbose).config
-        from naics_job.data.prepare import prepare_all
+    from naics_job.data.prepare import prepare_all
 
-        _tell(prepare_all(settings, force=force))
+    return prepare_all(settings, force=force)
 
 
-def _tell(results: Sequence["BuildResult"]) -> None:
-    for result in results:
-        done = f"built in {result.seconds:.1f} s" if result.rebuilt else "up to date"
-        print(f"{result.url}: {result.rows:,} rows from {result.source}, {done}")
+COMMANDS: dict[str, Callable[["Config", bool], Sequence["BuildResult"]]] = {
+    "preprocess": preprocess,
+    "relations": relations,
+    "distances": distances,
+    "triplets": triplets,
+    "all": build_all,
+}
+
+
+def _add(name: str) -> None:
+    """Make the command `data NAME`; its help is the docstring of what it builds."""
+    build = COMMANDS[name]
+
+    @app.command(name, help=build.__doc__)
+    def command(
+        overrides: Overrides = None,
+        config: ConfigPath = None,
+        profile: ProfileName = None,
+        force: Force = False,
+        verbose: Verbose = False,
+    ) -> None:
+        with exit_on_error(verbose):
+            settings = read_settings(config, profile, overrides, verbose).config
+            for result in build(settings, force):
+                done = f"built in {result.seconds:.1f} s" if result.rebuilt else "up to date"
+                print(f"{result.url}: {result.rows:,} rows from {result.source}, {done}")
+
+
+for _name in COMMANDS:
+    _add(_name)

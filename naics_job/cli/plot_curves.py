@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from naics_job.cli.plot_style import HELDOUT, MUTED, PHASE_TINTS, TRAINED, new_figure
-from naics_job.cli.results import LOWER_IS_BETTER, MEANING
+from naics_job.cli.results import MEANING
 from naics_job.curriculum.schedule import Phase
+from naics_job.evaluation.metrics import LOWER_IS_BETTER
 from naics_job.loss.objective import TERMS
 from naics_job.training.past_run import PastRun, Series
 

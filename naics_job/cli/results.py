@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable, Mapping
 
+from naics_job.evaluation.metrics import LOWER_IS_BETTER
+
 Metrics = Mapping[str, Mapping[str, float]]  # "all", "heldout", "search" -> metric -> value
 
 MEANING = {
@@ -20,7 +22,6 @@ SEARCH_MEANING = {
     "top@5": "it is among the first five",
     "mrr": "mean of 1 / its place",
 }
-LOWER_IS_BETTER = ("distortion",)
 COLUMNS = (("all", "all codes"), ("heldout", "held-out codes"))
 
 

@@ -18,7 +18,7 @@ from naics_job.export.embeddings import read_embeddings
 from naics_job.export.model import load_model
 from naics_job.geometry.lorentz import pairwise_distance
 from naics_job.model.embedder import NaicsEmbedder
-from naics_job.storage.files import exists, join, local_path
+from naics_job.storage.files import cache_folder, exists, join
 
 LEAF_LEVEL = 6
 EXAMPLE = 'say what the business does: "organic soybean farm"'
@@ -103,9 +103,9 @@ def search(config: Config, query: str, num_results: int, level: int | None = 6) 
             f"{folder} holds no embeddings",
             "train first, or name the run: experiment_name=NAME dirs.output_dir=FOLDER",
         )
-    cache = local_path(config.dirs.data_dir) or Path.home() / ".cache" / "naics-job"
+    cache = cache_folder(config.dirs.data_dir) / "models"
     with one_thread():
-        return SearchIndex(folder, cache / "models").search(query, num_results, level)
+        return SearchIndex(folder, cache).search(query, num_results, level)
 
 
 @contextmanager

@@ -1,14 +1,8 @@
 """Find the cached features of the frozen encoder without loading an encoder."""
 
-import hashlib
-
-from safetensors import SafetensorError
-from safetensors.torch import load
-
 from naics_job.config.data_schema import TokenizationConfig
-from naics_job.errors import DataError
-from naics_job.model.features import FrozenFeatures, features_digest
-from naics_job.storage.files import join, list_dir, read_bytes, read_manifest
+from naics_job.model.features import FrozenFeatures, features_digest, read_features
+from naics_job.storage.files import join, list_dir, read_manifest
 
 SUFFIX = ".safetensors"
 
@@ -37,11 +31,4 @@ def cached_features(
     if not found:
         return None
     _, url, sha256 = max(found)
-    content = read_bytes(url)
-    hint = "delete it; the next run computes it again"
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise DataError(f"{url} is damaged: its sha256 differs", hint)
-    try:
-        return FrozenFeatures(**load(content))
-    except (SafetensorError, TypeError) as error:
-        raise DataError(f"{url} holds no features: {error}", hint) from error
+    return read_features(url, sha256)

@@ -195,6 +195,21 @@ def _write(url: str, features: FrozenFeatures, inputs: dict[str, str], digest: s
     write_manifest(url, manifest)
 
 
+def read_features(url: str, sha256: str) -> FrozenFeatures:
+    """Read a cache file whose manifest names `sha256`.
+
+    Raises:
+        DataError: the file has another checksum or holds no features.
+    """
+    content, hint = read_bytes(url), "delete it; the next run computes it again"
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"{url} is damaged: its sha256 differs", hint)
+    try:
+        return FrozenFeatures(**load(content))
+    except (SafetensorError, TypeError) as error:
+        raise DataError(f"{url} holds no features: {error}", hint) from error
+
+
 def _read(url: str, shape: tuple[int, ...], num_views: int) -> FrozenFeatures | None:
     """Read and check a cache file, None when there is none.
 
@@ -204,13 +219,9 @@ def _read(url: str, shape: tuple[int, ...], num_views: int) -> FrozenFeatures | 
     if not exists(url) and not exists(manifest_url(url)):
         return None
     manifest = read_manifest(url)
-    content = read_bytes(url)
-    if manifest is None or hashlib.sha256(content).hexdigest() != manifest.sha256:
+    if manifest is None:
         raise DataError(f"{url} is damaged or has no manifest", "it is computed again")
-    try:
-        features = FrozenFeatures(**load(content))
-    except (SafetensorError, TypeError) as error:
-        raise DataError(f"{url} holds no features: {error}", "it is computed again") from error
+    features = read_features(url, manifest.sha256)
     if tuple(features.base.shape) != shape or features.num_views != num_views:
         raise DataError(f"{url} holds other codes or views", "it is computed again")
     return features

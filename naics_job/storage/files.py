@@ -34,6 +34,11 @@ def local_path(url: str) -> Path | None:
     return None if "://" in url or "::" in url else Path(url)
 
 
+def cache_folder(data_dir: str) -> Path:
+    """Return the local folder for what is fetched: `data_dir`, or the user's cache for a URL."""
+    return local_path(data_dir) or Path.home() / ".cache" / "naics-job"
+
+
 def filesystem(url: str, timeout_s: float | None = None) -> tuple[AbstractFileSystem, str]:
     """Return the file system of `url` and the path inside it.
 

@@ -24,7 +24,7 @@ from naics_job.model.encoder import ChannelEncoder, check_max_tokens
 from naics_job.model.features import FrozenFeatures, open_or_compute
 from naics_job.model.weights import BaseWeights, max_positions, resolve_base
 from naics_job.observability.logs import event
-from naics_job.storage.files import join, local_path
+from naics_job.storage.files import cache_folder, join
 from naics_job.training.module import NaicsModule, Network, Sources
 
 log = logging.getLogger(__name__)
@@ -64,10 +64,10 @@ class Job:
 def build_inputs(config: Config) -> Inputs:
     """Prepare what is missing, then read it; the frozen pass over all texts is done here once."""
     for result in prepare_all(config):
-        state = "built" if result.rebuilt else "up to date"
-        event(log, logging.INFO, "data.table", url=result.url, state=state, rows=result.rows)
+        if not result.rebuilt:  # building one has been told
+            event(log, logging.INFO, "data.up_to_date", url=result.url, rows=result.rows)
     data = load_dataset(config)
-    base = resolve_base(config.model, cache_folder(config) / "models")
+    base = resolve_base(config.model, cache_folder(config.dirs.data_dir) / "models")
     check_max_tokens(config.data_loader.tokenization.max_tokens, max_positions(base.folder))
     tokens = TokenStore.open_or_build(data, base.folder, config.data_loader)
     torch.manual_seed(config.seed)  # of the adapters' first factors
@@ -186,11 +186,6 @@ def _cpu_flags() -> set[str]:
     listing = Path("/proc/cpuinfo")
     lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
     return next((set(line.split()) for line in lines if line.startswith("flags")), set())
-
-
-def cache_folder(config: Config) -> Path:
-    """Local folder for what is fetched: below the data folder, or the user's cache for URLs."""
-    return local_path(config.dirs.data_dir) or Path.home() / ".cache" / "naics-job"
 
 
 class FrozenPassReporter:

@@ -4,8 +4,8 @@ from naics_job.checkpoint.payload import load_payload
 from naics_job.checkpoint.resume import resolve
 from naics_job.config.load import LoadedConfig
 from naics_job.errors import CheckpointError
-from naics_job.storage.files import join
-from naics_job.training.build import build_inputs, build_job, cache_folder
+from naics_job.storage.files import cache_folder, join
+from naics_job.training.build import build_inputs, build_job
 from naics_job.training.callbacks.evaluation import evaluate_module
 from naics_job.training.scoring import Scorecard, score
 
@@ -18,7 +18,7 @@ def evaluate_checkpoint(loaded: LoadedConfig, ckpt_path: str) -> Scorecard:
     """
     config = loaded.config
     root = join(config.dirs.checkpoint_dir, config.experiment_name)
-    plan = resolve(ckpt_path, root, cache_folder(config) / "checkpoints")
+    plan = resolve(ckpt_path, root, cache_folder(config.dirs.data_dir) / "checkpoints")
     if plan.local_file is None:
         raise CheckpointError(
             f"no checkpoint of {config.experiment_name} to evaluate", "train first, or name a file"

@@ -12,7 +12,7 @@ from naics_job.data.tokens import TokenStore
 from naics_job.errors import ConfigError, DataError
 from naics_job.model.encoder import check_max_tokens
 from naics_job.model.weights import BaseWeights, max_positions, resolve_base
-from naics_job.training.build import cache_folder
+from naics_job.storage.files import cache_folder
 from naics_job.training.memory_model import MemoryModel, measure_model
 from naics_job.training.memory_probe import Probed, expected_bytes, half_precision, probe_cuda
 from naics_job.training.step_load import StepLoad, StepLoads, loads_from_data, loads_from_settings
@@ -72,7 +72,7 @@ def advise(
     """
     memory = _memory_bytes(gpu_memory_gib)
     target = target_effective_batch or config.data_loader.global_batch_size
-    base = resolve_base(config.model, cache_folder(config) / "models")
+    base = resolve_base(config.model, cache_folder(config.dirs.data_dir) / "models")
     check_max_tokens(config.data_loader.tokenization.max_tokens, max_positions(base.folder))
     if auto and torch.cuda.is_available():
         fit = _measured(config, base, memory)

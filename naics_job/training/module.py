@@ -66,7 +66,6 @@ class NaicsModule(pl.LightningModule):
         self.encoder, self.embedder, self.bank = network.encoder, network.embedder, network.bank
         self.planner, self.curriculum = planner, curriculum
         self.objective = Objective(config.loss, config.false_negatives)
-        self.step_codes: tuple[str, ...] = ()  # anchors of the newest step, for error messages
         self.step_tokens = 0
 
     @property
@@ -106,7 +105,6 @@ class NaicsModule(pl.LightningModule):
         state = self.phase_state()
         self.planner.curvature = self.embedder.curvature_value()
         codes = code_batch(batch, self.planner.choose(batch, state)).to(self.device)
-        self.step_codes = tuple(self.taxonomy.codes[position] for position in batch.anchors)
         encoded = self.encode(codes)
         self.bank.update(codes.codes, encoded.points, encoded.gates)
         terms = self.loss_terms(encoded, codes, state)
@@ -149,8 +147,10 @@ class NaicsModule(pl.LightningModule):
             terms: dict[str, Tensor] = self.objective(inputs)
             return terms
         except NonFiniteLossError as error:
-            step, anchors = self.trainer.global_step, ", ".join(self.step_codes)
-            message = f"{error.args[0]} at step {step}; anchors of the batch: {anchors}"
+            anchors = codes.codes[codes.anchor].tolist()
+            named = ", ".join(self.taxonomy.codes[position] for position in anchors)
+            step = self.trainer.global_step
+            message = f"{error.args[0]} at step {step}; anchors of the batch: {named}"
             raise NonFiniteLossError(message, error.hint, error.term) from error
 
     @torch.no_grad()

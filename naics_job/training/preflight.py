@@ -7,11 +7,11 @@ from naics_job.data.datamodule import NaicsDataModule
 from naics_job.data.prepare import NaicsData
 from naics_job.data.tokens import TokenStore
 from naics_job.errors import ConfigError, DataError
+from naics_job.evaluation.metrics import METRICS
 from naics_job.observability.logs import event
 from naics_job.storage.files import free_bytes, make_dir, remove, write_bytes_atomic
 from naics_job.storage.files import join as join_path
 from naics_job.training.module import NaicsModule
-from naics_job.training.record import METRICS
 
 log = logging.getLogger(__name__)
 NEEDED_BYTES = 500_000_000  # checkpoints, logs and exports of one run, with room to spare

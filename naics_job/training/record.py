@@ -17,16 +17,6 @@ from naics_job.storage.files import exists, join, read_bytes, write_bytes_atomic
 
 FINISHED = "finished_record.json"
 PACKAGES = ("torch", "lightning", "transformers", "peft", "numpy")
-METRICS = (
-    "cophenetic",
-    "spearman",
-    "ndcg@5",
-    "ndcg@10",
-    "ndcg@20",
-    "map",
-    "parent@1",
-    "distortion",
-)
 
 
 @dataclass

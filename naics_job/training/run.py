@@ -14,8 +14,8 @@ from naics_job.curriculum.schedule import Phase
 from naics_job.distributed import is_main
 from naics_job.errors import NaicsJobError
 from naics_job.observability.logs import bind, event
-from naics_job.storage.files import join
-from naics_job.training.build import build_inputs, build_job, cache_folder, steps_per_epoch
+from naics_job.storage.files import cache_folder, join
+from naics_job.training.build import build_inputs, build_job, steps_per_epoch
 from naics_job.training.callbacks.checkpointing import CheckpointCallback, StoppedBySignalError
 from naics_job.training.callbacks.curriculum import CurriculumCallback
 from naics_job.training.callbacks.evaluation import EvaluationCallback
@@ -66,7 +66,7 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
     """
     started, config = time.monotonic(), loaded.config
     root = join(config.dirs.checkpoint_dir, config.experiment_name)
-    plan = resolve(options.ckpt_path, root, cache_folder(config) / "checkpoints")
+    plan = resolve(options.ckpt_path, root, cache_folder(config.dirs.data_dir) / "checkpoints")
     bind(run=plan.run_id)
     record = RunRecord(run_id=plan.run_id, config_hash=loaded.hash)
     try:

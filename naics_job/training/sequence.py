@@ -11,7 +11,6 @@ from naics_job.config.load import LoadedConfig, config_hash
 from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
 from naics_job.observability.logs import event
-from naics_job.storage.files import join
 from naics_job.training.record import RunRecord
 from naics_job.training.run import RunOptions, run_training
 
@@ -24,7 +23,6 @@ def run_sequence(loaded: LoadedConfig, options: RunOptions) -> list[RunRecord]:
     The epochs are shared out as the borders of the curriculum would, at least one for each stage.
     `options.ckpt_path` goes to the first stage.
     """
-    event(log, logging.WARNING, "train_seq.legacy", advice="use `train`: one dynamic schedule")
     records: list[RunRecord] = []
     for phase, epochs in stage_epochs(loaded.config).items():
         stage = replace(loaded, config=stage_config(loaded.config, phase, epochs))
@@ -60,8 +58,3 @@ def stage_config(config: Config, phase: Phase, epochs: int) -> Config:
         training=replace(config.training, trainer=trainer),
         curriculum=replace(config.curriculum, fn_curriculum_start_epoch=0),
     )
-
-
-def stage_folder(config: Config, phase: Phase) -> str:
-    """Where a stage's exports are."""
-    return join(config.dirs.output_dir, f"{config.experiment_name}-stage{phase:d}")

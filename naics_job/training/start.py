@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from naics_job.checkpoint.manifest import CheckpointFacts, RunManifest, timestamp
+from naics_job.checkpoint.manifest import CheckpointFacts, RunManifest, differences, timestamp
 from naics_job.checkpoint.payload import load_payload, save_payload
 from naics_job.checkpoint.resume import ResumePlan
 from naics_job.checkpoint.store import RunStore
@@ -130,11 +130,11 @@ def _digest_of(plan: ResumePlan) -> str:
 def _require_same(plan: ResumePlan, current: RunManifest) -> None:
     if plan.run is None:
         return
-    changed = [name for name in EXACT if getattr(plan.run, name) != getattr(current, name)]
-    if changed:
-        values = ", ".join(
-            f"{name}: {getattr(plan.run, name)} -> {getattr(current, name)}" for name in changed
-        )
+    changed = differences(plan.run, current)
+    values = ", ".join(
+        f"{name}: {stored} -> {now}" for name, (stored, now) in changed.items() if name in EXACT
+    )
+    if values:
         raise ConfigError(
             f"run {plan.run_id} cannot be continued exactly, its inputs changed ({values})",
             "restore them, or start a new run from the checkpoint's weights: --ckpt-path FILE",

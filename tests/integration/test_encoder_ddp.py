@@ -1,6 +1,7 @@
 """Two gloo processes under DistributedDataParallel: all four adapters train, alike on both."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import BertConfig, BertModel
 
-from naics_job.config.model_schema import LoraConfig, ModelConfig, MoeConfig
+from naics_job.config.load import load_config
 from naics_job.data.contracts import CHANNELS
 from naics_job.data.tokens import Ragged
 from naics_job.model.encoder import ChannelEncoder
@@ -38,19 +39,9 @@ class Step(nn.Module):
 
 
 def build(folder: str, checkpointing: bool) -> ChannelEncoder:
-    lora = LoraConfig(r=4, alpha=8, dropout=0.0, target_modules=("query", "value"), start_phase=1)
-    config = ModelConfig(
-        base_model_name=folder,
-        base_model_sha256=None,
-        embedding_dim=32,
-        channel_dropout=0.0,
-        feature_dropout=0.0,
-        gradient_checkpointing=checkpointing,
-        frozen_precision="float32",
-        eval_every_n_epochs=1,
-        lora=lora,
-        moe=MoeConfig(num_experts=2, top_k=1, hidden_dim=8, dropout=0.0),
-    )
+    model = load_config().config.model
+    lora = replace(model.lora, r=4, alpha=8, dropout=0.0, target_modules=("query", "value"))
+    config = replace(model, gradient_checkpointing=checkpointing, lora=lora)
     encoder = ChannelEncoder(BaseWeights(Path(folder), "folder", "0" * 64), config)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

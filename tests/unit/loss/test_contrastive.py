@@ -7,22 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from naics_job.config.model_schema import LossConfig
+from naics_job.config.load import load_config
 from naics_job.loss.contrastive import DecoupledContrastiveLoss
 from naics_job.loss.margins import adaptive_margin
 
-CONFIG = LossConfig(
-    temperature=0.5,
-    curvature=1.0,
-    learn_curvature=False,
-    base_margin=0.5,
-    contrastive_weight=1.0,
-    rank_temperature=1.0,
-    hierarchy_weight=1.0,
-    rank_order_weight=1.0,
-    radius_reg_weight=1.0,
-    load_balancing_coef=1.0,
-)
+CONFIG = replace(load_config().config.loss, temperature=0.5)
 ALL = torch.ones(1, 3, dtype=torch.bool)
 
 

@@ -1,6 +1,7 @@
 """LambdaRank: values, direction, bounds."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,23 +9,12 @@ import torch
 from sklearn.metrics import ndcg_score
 from torch import Tensor
 
-from naics_job.config.model_schema import LossConfig
+from naics_job.config.load import load_config
 from naics_job.loss.rank_order import LambdaRankLoss
 
 
 def lambda_rank(temperature: float = 1.0) -> LambdaRankLoss:
-    config = LossConfig(
-        temperature=9.0,
-        contrastive_weight=1.0,
-        curvature=1.0,
-        learn_curvature=False,
-        base_margin=0.0,
-        hierarchy_weight=1.0,
-        rank_order_weight=1.0,
-        rank_temperature=temperature,
-        radius_reg_weight=1.0,
-        load_balancing_coef=1.0,
-    )
+    config = replace(load_config().config.loss, temperature=9.0, rank_temperature=temperature)
     return LambdaRankLoss(config)
 
 
