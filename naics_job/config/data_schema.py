@@ -80,10 +80,13 @@ class TokenizationConfig:
 
     max_tokens: ChannelTokens
     frozen_views: int  # samples of a text that is too long, encoded for the feature cache
+    query_items: int  # most index items of a code that training asks as search queries
 
     def __post_init__(self) -> None:
         key = "data_loader.tokenization.frozen_views"
         require(1 <= self.frozen_views <= 16, key, self.frozen_views, "in [1, 16]")
+        key = "data_loader.tokenization.query_items"
+        require(0 <= self.query_items <= 1000, key, self.query_items, "in [0, 1000]")
 
 
 @dataclass(frozen=True, kw_only=True)

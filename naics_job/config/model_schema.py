@@ -86,19 +86,22 @@ class LossConfig:
     hierarchy_weight: float
     rank_order_weight: float
     rank_temperature: float  # divides differences of distances in the ranking term
+    search_weight: float
+    search_temperature: float  # divides distances in the softmax of the search term
     radius_reg_weight: float
     load_balancing_coef: float
 
     def __post_init__(self) -> None:
-        require(0 < self.temperature <= 10, "loss.temperature", self.temperature, "in (0, 10]")
-        key, value = "loss.rank_temperature", self.rank_temperature
-        require(0 < value <= 10, key, value, "in (0, 10]")
+        for key in ("temperature", "rank_temperature", "search_temperature"):
+            value = getattr(self, key)
+            require(0 < value <= 10, f"loss.{key}", value, "in (0, 10]")
         require(0 < self.curvature <= 100, "loss.curvature", self.curvature, "in (0, 100]")
         for key in (
             "base_margin",
             "contrastive_weight",
             "hierarchy_weight",
             "rank_order_weight",
+            "search_weight",
             "radius_reg_weight",
             "load_balancing_coef",
         ):

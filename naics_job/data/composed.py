@@ -36,11 +36,7 @@ def _channels(taxonomy: Taxonomy, position: int, children: dict[int, list[int]])
         description=_description(taxonomy, position, below),
         description_source="composed",
         examples=[name for name in below if name != title],
-        excluded=[
-            f"Not {taxonomy.titles[other]}, which is code {taxonomy.codes[other]}."
-            for other in family
-            if other != position
-        ],
+        excluded=[f"Not {taxonomy.titles[other]}." for other in family if other != position],
         excluded_codes=[],
     )
 
@@ -50,7 +46,7 @@ def _description(taxonomy: Taxonomy, position: int, below: list[str]) -> str:
     sentences = [f"{title} is {KIND[int(taxonomy.level[position])]}."]
     above = _titles_above(taxonomy, taxonomy.ancestors[position, 1:], title)
     if above:
-        sentences.append(f"It is part of {'; part of '.join(above)}.")
+        sentences.append(f"It is part of {'; '.join(above)}.")
     if len(below) > 1:
         sentences.append(f"It is divided into {len(below)} parts.")
     return " ".join(sentences)

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -68,7 +68,7 @@ def _up_to_date(url: str, config: DataConfig) -> Manifest | None:
         return None
     inputs = manifest.inputs
     if manifest.source == "bundled":
-        inputs = _bundled_inputs()
+        inputs = _bundled_inputs(_composed_rows())
         if config.source == "auto":
             event(
                 log,
@@ -118,12 +118,18 @@ def read_source(config: DataConfig) -> tuple[str, list[CodeText], dict[str, str]
 
 
 def _read_bundled() -> tuple[str, list[CodeText], dict[str, str]]:
+    rows = _composed_rows()
+    return "bundled", rows, _bundled_inputs(rows)
+
+
+def _composed_rows() -> list[CodeText]:
     codes, titles = zip(*bundled_titles(), strict=True)
-    return "bundled", composed_channels(Taxonomy.from_codes(codes, titles)), _bundled_inputs()
+    return composed_channels(Taxonomy.from_codes(codes, titles))
 
 
-def _bundled_inputs() -> dict[str, str]:
-    text = json.dumps(bundled_titles())
+def _bundled_inputs(rows: list[CodeText]) -> dict[str, str]:
+    """The sha256 of the texts, not of the titles: a release may compose them in another way."""
+    text = json.dumps([asdict(row) for row in rows])
     return {"bundled": hashlib.sha256(text.encode()).hexdigest()}
 
 

@@ -80,7 +80,7 @@ class TokenStore:
         Raises:
             DataError: the tokenizer is missing or damaged, or the store is damaged.
         """
-        tokenizer, tokenizer_sha256 = _load_tokenizer(tokenizer_dir)
+        tokenizer, tokenizer_sha256 = load_tokenizer(tokenizer_dir)
         shard_codes = config.streaming.shard_codes
         facts = [VERSION, data.digest, tokenizer_sha256, shard_codes, CHANNELS]
         digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
@@ -139,7 +139,12 @@ def _merge(whole: Pieces, keep: BoolArray, drawn: Pieces, rows: IntArray) -> Pie
     return Pieces(row[order], start[order], length[order])
 
 
-def _load_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
+def load_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
+    """The tokenizer of the base encoder in `folder`, and the sha256 of its file.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
     path = folder / "tokenizer.json"
     hint = "model.base_model_name must name a model with a fast tokenizer (tokenizer.json)"
     if not path.exists():

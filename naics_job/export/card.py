@@ -18,13 +18,14 @@ class ModelCard:
     experiment_name: str
     data_source: str
     data_digest: str
+    curvature: float  # c > 0, as trained
     metrics: Mapping[str, Mapping[str, float]]  # all | heldout -> metric -> value
     baseline: Mapping[str, Mapping[str, float]]
 
 
 def card_text(card: ModelCard, settings: Mapping[str, Any], base: BaseWeights) -> str:
     """The model card in Markdown with the metadata block of the hub."""
-    name, loss = settings["model"]["base_model_name"], settings["loss"]
+    name = settings["model"]["base_model_name"]
     lines = [
         "---",
         "library_name: naics-job",
@@ -33,7 +34,7 @@ def card_text(card: ModelCard, settings: Mapping[str, Any], base: BaseWeights) -
         f"# NAICS 2022 Lorentz embeddings: {card.experiment_name}",
         "",
         "Embeds a description of a business, or a NAICS code by its title, description, examples",
-        f"and exclusions, as a point on the hyperboloid of curvature -{loss['curvature']:g}.",
+        f"and exclusions, as a point on the hyperboloid of curvature -{card.curvature:g}.",
         "",
         f"- base encoder: `{name}` ({base.origin}), sha256 `{base.sha256}`",
         f"- data: {card.data_source}, sha256 `{card.data_digest}`",

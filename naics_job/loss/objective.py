@@ -16,6 +16,7 @@ from naics_job.loss.load_balance import LoadBalanceLoss
 from naics_job.loss.margins import adaptive_margin
 from naics_job.loss.radius import RadiusLoss
 from naics_job.loss.rank_order import LambdaRankLoss
+from naics_job.loss.search import SearchLoss
 
 
 class NonFiniteLossError(NaicsJobError):
@@ -44,6 +45,8 @@ class LossInputs:
     depth: Tensor  # [code] edges from the root of the tree
     importance: Tensor  # [expert] gate probability over the global batch
     load: Tensor  # [expert] codes sent to each expert over the global batch
+    query_distance: Tensor  # [query, candidate] short texts to all codes they may mean
+    query_truth: Tensor  # [query] int64, the right code's column in `query_distance`
     curvature: Curvature
 
 
@@ -72,6 +75,11 @@ TERMS = {
     ),
     "hierarchy": Term(lambda loss, _: loss.hierarchy_weight, lambda _: HierarchyLoss(), _tree),
     "rank_order": Term(lambda loss, _: loss.rank_order_weight, LambdaRankLoss, _tree),
+    "search": Term(
+        lambda loss, _: loss.search_weight,
+        SearchLoss,
+        lambda inputs, _: (inputs.query_distance, inputs.query_truth),
+    ),
     "radius": Term(
         lambda loss, _: loss.radius_reg_weight,
         lambda _: RadiusLoss(),

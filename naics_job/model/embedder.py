@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,11 @@ class Encoded:
         return Encoded(
             points, tangent, gates, distance[:, 0], importance, load, self.curvature, self.top_k
         )
+
+    def first(self, num_rows: int) -> "Encoded":
+        """The first `num_rows` rows, with the expert statistics over all of them."""
+        rows = ("points", "tangent", "gates", "radius")
+        return replace(self, **{name: getattr(self, name)[:num_rows] for name in rows})
 
 
 def drop_channels(present: Tensor, rate: float) -> Tensor:

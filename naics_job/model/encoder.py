@@ -55,6 +55,7 @@ class ChannelEncoder(nn.Module):
 
     def __init__(self, weights: BaseWeights, config: ModelConfig) -> None:
         super().__init__()
+        self.base_sha256 = weights.sha256
         self.transformer = load_transformer(weights.folder)
         self.max_length = max_positions(weights.folder)  # tokens
         self.hidden_size = int(self.transformer.config.hidden_size)

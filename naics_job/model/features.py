@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from naics_job.config.data_schema import TokenizationConfig
 from naics_job.data.contracts import CHANNELS
+from naics_job.data.query_tokens import QUERY_CHANNELS
+from naics_job.data.query_views import TITLE, QueryDraw, QueryViews
 from naics_job.data.tokens import Ragged, TokenStore
 from naics_job.errors import DataError
 from naics_job.model.encoder import ChannelEncoder, Progress
@@ -30,7 +32,7 @@ from naics_job.storage.files import (
 )
 
 log = logging.getLogger(__name__)
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,16 @@ class FrozenFeatures:
         extra: features of the further views of long texts, `[row, hidden]`.
         extra_row: row of `extra` in views 1, 2, ...: `[view - 1, code, channel]` int32, -1 where
             the view is view 0.
+        query: features of the query texts but the titles, `[row, hidden]`, see `data.query_views`.
+        query_start: first row of `query` of each code, `[code + 1]` int64.
     """
 
     base: Tensor
     present: Tensor
     extra: Tensor
     extra_row: Tensor
+    query: Tensor
+    query_start: Tensor
 
     @property
     def num_views(self) -> int:
@@ -70,16 +76,31 @@ class FrozenFeatures:
             features[other] = self.extra[row[other]]
         return features, self.present[positions]
 
+    def queries(self, draw: QueryDraw) -> tuple[Tensor, Tensor]:
+        """Features `[query, channel, hidden]` and presence `[query, channel]` of query texts.
+
+        Each text stands in every channel that a search reads it as.
+        """
+        codes = torch.from_numpy(draw.codes).to(self.base.device)
+        number = torch.from_numpy(draw.numbers).to(self.base.device)
+        text = self.base[codes, CHANNELS.index("title")]  # [query, hidden]
+        item = number != TITLE
+        text[item] = self.query[self.query_start[codes[item]] + number[item] - 1]
+        columns = [CHANNELS.index(channel) for channel in QUERY_CHANNELS]
+        features = text.new_zeros((len(draw), len(CHANNELS), text.shape[1]))
+        features[:, columns] = text[:, None]
+        present = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
+        present[:, columns] = True
+        return features, present
+
     def to(self, device: torch.device | str) -> "FrozenFeatures":
         """The same features on another device."""
-        moved = (self.base, self.present, self.extra, self.extra_row)
-        return FrozenFeatures(*(tensor.to(device) for tensor in moved))
+        return FrozenFeatures(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
-
-def single_view(features: Tensor, present: Tensor) -> FrozenFeatures:
-    """Features `[code, channel, hidden]` that are the same in every view."""
-    no_rows = torch.zeros((0, *present.shape), dtype=torch.int32, device=features.device)
-    return FrozenFeatures(features, present, features.new_zeros((0, features.shape[2])), no_rows)
+    def single_view(self, base: Tensor) -> "FrozenFeatures":
+        """The same codes with features `base` `[code, channel, hidden]` in every view."""
+        no_rows = self.extra_row[:0]
+        return replace(self, base=base, extra=base[:0, 0], extra_row=no_rows)
 
 
 def features_digest(
@@ -96,9 +117,9 @@ def features_digest(
 def open_or_compute(
     encoder: ChannelEncoder,
     store: TokenStore,
-    base_sha256: str,
     config: TokenizationConfig,
     folder: str,
+    queries: QueryViews,
     progress: Progress | None = None,
     *,
     bf16: bool = False,
@@ -110,13 +131,13 @@ def open_or_compute(
     Args:
         encoder: its adapters do not matter.
         store: the token lists of every code.
-        base_sha256: checksum of the base weights.
         config: token limits and the number of views.
         folder: folder or URL; the file is `<digest>.safetensors`.
+        queries: the short texts to encode besides.
         progress: called with the tokens done and in all while encoding.
         bf16: encode in bfloat16.
     """
-    digest = features_digest(store.digest, base_sha256, config, bf16)
+    digest = features_digest(store.digest, encoder.base_sha256, config, bf16)
     url = join(folder, f"{digest}.safetensors")
     num_views, num_codes = config.frozen_views, len(store.is_long(CHANNELS[0]))
     try:
@@ -127,8 +148,8 @@ def open_or_compute(
     if features is not None:
         event(log, logging.INFO, "features.read", url=url, codes=num_codes, views=num_views)
         return features
-    features = compute(encoder, store, num_views, progress, bf16=bf16)
-    inputs = {"tokens": store.digest, "base": base_sha256}
+    features = compute(encoder, store, num_views, queries, progress, bf16=bf16)
+    inputs = {"tokens": store.digest, "base": encoder.base_sha256}
     _write(url, features, inputs, digest)
     return features
 
@@ -137,11 +158,12 @@ def compute(
     encoder: ChannelEncoder,
     store: TokenStore,
     num_views: int,
+    queries: QueryViews,
     progress: Progress | None = None,
     *,
     bf16: bool = False,
 ) -> FrozenFeatures:
-    """Encode view 0 of every code, then the further views of long texts only."""
+    """Encode view 0 of every code, the further views of long texts only, then the query texts."""
     long_texts = [store.is_long(channel) for channel in CHANNELS]
     everyone = np.arange(len(long_texts[0]))
     passes = [{channel: store.view(channel, everyone, 0) for channel in CHANNELS}]
@@ -155,14 +177,22 @@ def compute(
             passes.append({channel: store.view(channel, codes, view)})
             extra_row[view - 1, codes, column] = np.arange(count, count + len(codes))
             count += len(codes)
+    items, query_start = queries.items()
+    passes.append({QUERY_CHANNELS[0]: items})
     meter = _Meter(passes, progress)
     base, present = encoder.encode_frozen(passes[0], meter.start(0), bf16)
     extra = [base.new_zeros((0, encoder.hidden_size))]
     for number, tokens in enumerate(passes[1:], start=1):
         features, _ = encoder.encode_frozen(tokens, meter.start(number), bf16)
         extra.append(features[:, CHANNELS.index(next(iter(tokens)))])
-    rows = torch.from_numpy(extra_row).to(base.device)
-    return FrozenFeatures(base, present, torch.cat(extra), rows)
+    return FrozenFeatures(
+        base=base,
+        present=present,
+        extra=torch.cat(extra[:-1]),
+        extra_row=torch.from_numpy(extra_row).to(base.device),
+        query=extra[-1],
+        query_start=torch.from_numpy(query_start).to(base.device),
+    )
 
 
 class _Meter:

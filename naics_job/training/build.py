@@ -16,7 +16,9 @@ from naics_job.curriculum.plan import NegativePlanner
 from naics_job.curriculum.schedule import Borders, Curriculum, Phase
 from naics_job.data.datamodule import NaicsDataModule
 from naics_job.data.prepare import NaicsData, load_dataset, prepare_all
-from naics_job.data.tokens import TokenStore
+from naics_job.data.query_tokens import QueryTokenizer
+from naics_job.data.query_views import QueryViews
+from naics_job.data.tokens import TokenStore, load_tokenizer
 from naics_job.distributed import world_size
 from naics_job.errors import ConfigError
 from naics_job.model.embedder import NaicsEmbedder
@@ -25,7 +27,8 @@ from naics_job.model.features import FrozenFeatures, open_or_compute
 from naics_job.model.weights import BaseWeights, max_positions, resolve_base
 from naics_job.observability.logs import event
 from naics_job.storage.files import cache_folder, join
-from naics_job.training.module import NaicsModule, Network, Sources
+from naics_job.training.encoding import Sources
+from naics_job.training.module import NaicsModule, Network
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class Inputs:
     data: NaicsData
     base: BaseWeights
     tokens: TokenStore
+    queries: QueryViews
     features: FrozenFeatures
     encoder: ChannelEncoder
 
@@ -75,16 +79,25 @@ def build_inputs(config: Config) -> Inputs:
     encoder.to(encoding_device(config))
     folder = join(config.dirs.data_dir, "features")
     tokenization = config.data_loader.tokenization
+    queries = build_queries(data, base, tokens, tokenization.query_items)
     features = open_or_compute(
         encoder,
         tokens,
-        base.sha256,
         tokenization,
         folder,
+        queries,
         FrozenPassReporter(),
         bf16=encodes_in_bfloat16(config),
     )
-    return Inputs(data, base, tokens, features, encoder)
+    return Inputs(data, base, tokens, queries, features, encoder)
+
+
+def build_queries(
+    data: NaicsData, base: BaseWeights, tokens: TokenStore, num_items: int
+) -> QueryViews:
+    """The short texts that training asks, tokenized as a search with this model will do it."""
+    tokenizer = QueryTokenizer(load_tokenizer(base.folder)[0], tokens.max_tokens)
+    return QueryViews(data.taxonomy, data.texts, num_items, tokenizer)
 
 
 def build_job(
@@ -121,7 +134,7 @@ def build_job(
     bank = MemoryBank(datamodule.allowed, config.model.embedding_dim, config.model.moe.num_experts)
     clusters = ClusterState(len(taxonomy))
     planner = NegativePlanner(config, datamodule.negatives, bank, clusters)
-    sources = Sources(taxonomy, inputs.tokens, inputs.features)
+    sources = Sources(taxonomy, inputs.tokens, inputs.queries, inputs.features)
     network = Network(inputs.encoder, embedder, bank)
     return Job(inputs, datamodule, NaicsModule(config, sources, network, planner, curriculum))
 

@@ -172,6 +172,8 @@ def _loss_bytes(config: Config, embedder: NaicsEmbedder, hidden_size: int) -> tu
             depth=torch.ones(CODES, dtype=torch.long),
             importance=encoded.importance.detach(),
             load=encoded.load,
+            query_distance=pairwise_distance(points[:ANCHORS], points, config.loss.curvature),
+            query_truth=torch.arange(ANCHORS),
             curvature=config.loss.curvature,
         )
         terms: dict[str, Tensor] = objective(inputs)
@@ -190,8 +192,9 @@ def _fixed_bytes(
 ) -> FixedBytes:
     parts = nn.ModuleList([encoder, embedder])
     trained = sum(p.numel() * FLOAT_BYTES for p in parts.parameters() if p.requires_grad)
-    views = config.data_loader.tokenization.frozen_views
-    per_code = views * len(CHANNELS) * encoder.hidden_size  # an upper limit: few texts have views
+    tokenization = config.data_loader.tokenization
+    texts = tokenization.frozen_views * len(CHANNELS) + tokenization.query_items
+    per_code = texts * encoder.hidden_size  # an upper limit: few texts have views
     per_code += config.model.embedding_dim + 1 + config.model.moe.num_experts
     return FixedBytes(
         weights=sum(p.numel() * p.element_size() for p in parts.parameters()),

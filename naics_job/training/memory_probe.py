@@ -16,7 +16,7 @@ from naics_job.data.tokens import TokenStore
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.model.features import FrozenFeatures
 from naics_job.model.weights import BaseWeights
-from naics_job.training.build import Inputs, Job, build_job
+from naics_job.training.build import Inputs, Job, build_job, build_queries
 from naics_job.training.inputs import loss_inputs
 from naics_job.training.step_load import StepLoad
 
@@ -110,7 +110,10 @@ class Stepper:
         features = _no_features(len(data.taxonomy), encoder.hidden_size)
         loader = replace(config.data_loader, batch_size=1, global_batch_size=None)
         single = replace(config, data_loader=loader)
-        self.job: Job = build_job(single, Inputs(data, base, tokens, features, encoder))
+        num_items = config.data_loader.tokenization.query_items
+        queries = build_queries(data, base, tokens, num_items)
+        inputs = Inputs(data, base, tokens, queries, features, encoder)
+        self.job: Job = build_job(single, inputs)
         self.module = self.job.module.to(device).train()
         self.device, self.seed = device, config.seed
         trained = [p for p in self.module.parameters() if p.requires_grad]
@@ -132,10 +135,13 @@ class Stepper:
         batch = type(dataset)(order, dataset.positives, 1)[(0, index % order.num_batches)]
         state = module.curriculum.at(0)
         codes = code_batch(batch, module.planner.choose(batch, state)).to(self.device)
+        asked = module.step_encoder.queries.draw(batch, self.seed)
         with self._precision():
-            features, present = module.encode_tokens(codes.codes, view=0)
-            encoded = module.embedder(features, present)
-            inputs = loss_inputs(encoded, codes, module.planner, state, module.taxonomy)
+            encoded, points = module.step_encoder.step(codes, asked, adapters=True)
+            module.bank.update(codes.codes, encoded.points, encoded.gates)
+            inputs = loss_inputs(
+                encoded, points, asked, codes, module.planner, state, module.taxonomy
+            )
             total: Tensor = module.objective(inputs)["total"]
         return total
 
@@ -160,4 +166,6 @@ def _no_features(num_codes: int, hidden_size: int) -> FrozenFeatures:
         present=torch.ones(num_codes, channels, dtype=torch.bool),
         extra=torch.zeros(0, hidden_size),
         extra_row=torch.zeros(0, num_codes, channels, dtype=torch.int32),
+        query=torch.zeros(0, hidden_size),
+        query_start=torch.zeros(num_codes + 1, dtype=torch.int64),
     )

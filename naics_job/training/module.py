@@ -16,28 +16,14 @@ from naics_job.curriculum.mining import MemoryBank
 from naics_job.curriculum.plan import NegativePlanner
 from naics_job.curriculum.schedule import Curriculum, Phase, PhaseState
 from naics_job.data.batch import CodeBatch, code_batch
-from naics_job.data.contracts import CHANNELS
 from naics_job.data.sampler import AnchorBatch
-from naics_job.data.tokens import TokenStore
-from naics_job.distributed import gather_rows, is_distributed, rank, share_of
-from naics_job.loss.objective import NonFiniteLossError, Objective
+from naics_job.distributed import rank
+from naics_job.loss.objective import LossInputs, NonFiniteLossError, Objective
 from naics_job.model.embedder import Encoded, NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder
-from naics_job.model.features import FrozenFeatures, single_view
-from naics_job.taxonomy.tree import Taxonomy
+from naics_job.training.encoding import Sources, StepEncoder
 from naics_job.training.inputs import loss_inputs
 from naics_job.training.optimizer import build_optimizer
-
-EMBED_BLOCK = 256  # codes encoded at a time outside of steps; bounds memory
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What is encoded: the codes, their tokens, and the features of the frozen encoder."""
-
-    taxonomy: Taxonomy
-    tokens: TokenStore
-    features: FrozenFeatures
 
 
 @dataclass(frozen=True)
@@ -62,11 +48,10 @@ class NaicsModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.config, self.taxonomy = config, sources.taxonomy
-        self.tokens, self.features = sources.tokens, sources.features
         self.encoder, self.embedder, self.bank = network.encoder, network.embedder, network.bank
+        self.step_encoder = StepEncoder(sources, network.encoder, network.embedder)
         self.planner, self.curriculum = planner, curriculum
         self.objective = Objective(config.loss, config.false_negatives)
-        self.step_tokens = 0
 
     @property
     def clusters(self) -> ClusterState:
@@ -91,13 +76,14 @@ class NaicsModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self.train()  # a part that was built in evaluation mode stays in it otherwise
-        self.features = self.features.to(self.device)
+        self.step_encoder.to(self.device)
 
     def on_train_start(self) -> None:
-        """Cache features of adapters that have trained and now rest, as after a warm start."""
-        if self.adapters_trained() and not self.lora_active(self.trainer.global_step):
+        """Let cached features serve where adapters have trained and now rest."""
+        resting = not self.lora_active(self.trainer.global_step)
+        if resting and self.step_encoder.adapters_trained():
             self.eval()
-            self.features = single_view(*self._encode_everyone())
+            self.step_encoder.rest()
             self.train()
 
     def training_step(self, batch: AnchorBatch, batch_idx: int) -> Tensor:
@@ -105,40 +91,18 @@ class NaicsModule(pl.LightningModule):
         state = self.phase_state()
         self.planner.curvature = self.embedder.curvature_value()
         codes = code_batch(batch, self.planner.choose(batch, state)).to(self.device)
-        encoded = self.encode(codes)
+        asked = self.step_encoder.queries.draw(batch, self.config.seed)
+        adapters = self.lora_active(self.trainer.global_step)
+        encoded, queries = self.step_encoder.step(codes, asked, adapters)
         self.bank.update(codes.codes, encoded.points, encoded.gates)
-        terms = self.loss_terms(encoded, codes, state)
+        inputs = loss_inputs(encoded, queries, asked, codes, self.planner, state, self.taxonomy)
+        terms = self.loss_terms(inputs, codes)
         logged = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(logged, batch_size=len(batch.anchors))
         return terms["total"]
 
-    def encode(self, codes: CodeBatch) -> Encoded:
-        """Points, gates and statistics of the step's codes; each process encodes its share."""
-        num_codes = len(codes.codes)
-        mine = codes.codes[share_of(num_codes)]
-        if self.lora_active(self.trainer.global_step):
-            features, present = self.encode_tokens(mine, view=codes.epoch)
-        else:
-            self.step_tokens = 0
-            features, present = self.features.rows(mine, codes.epoch)
-            if is_distributed():  # every process must send a gradient for every parameter
-                features = features + self.encoder.adapter_zero()
-        local: Encoded = self.embedder(features, present)
-        return local.gathered(lambda rows: gather_rows(rows, num_codes))
-
-    def encode_tokens(self, positions: Tensor, view: int) -> tuple[Tensor, Tensor]:
-        """Features `[code, channel, hidden]` with the adapters, and which channels are present."""
-        at = positions.cpu().numpy()
-        tokens = {channel: self.tokens.view(channel, at, view) for channel in CHANNELS}
-        self.step_tokens = sum(int(ragged.lengths.sum()) for ragged in tokens.values())
-        features, present = self.encoder(tokens)
-        return features, present
-
-    def loss_terms(
-        self, encoded: Encoded, codes: CodeBatch, state: PhaseState
-    ) -> dict[str, Tensor]:
+    def loss_terms(self, inputs: LossInputs, codes: CodeBatch) -> dict[str, Tensor]:
         """Every loss term and their weighted sum, `total`."""
-        inputs = loss_inputs(encoded, codes, self.planner, state, self.taxonomy)
         shown = {
             f"train/{name}": value for name, value in self.objective.statistics(inputs).items()
         }
@@ -153,32 +117,13 @@ class NaicsModule(pl.LightningModule):
             message = f"{error.args[0]} at step {step}; anchors of the batch: {named}"
             raise NonFiniteLossError(message, error.hint, error.term) from error
 
-    @torch.no_grad()
     def embed_all(self) -> Encoded:
         """Every code with view 0 and dropout off; with the adapters once they have trained."""
         was_training = self.training
         self.eval()
-        if self.adapters_trained():
-            features, present = self._encode_everyone()
-        else:
-            everyone = torch.arange(len(self.taxonomy), device=self.device)
-            features, present = self.features.to(self.device).rows(everyone, view=0)
-        encoded: Encoded = self.embedder(features, present)
+        encoded = self.step_encoder.everyone(self.device)
         self.train(was_training)
         return encoded
-
-    @torch.no_grad()
-    def _encode_everyone(self) -> tuple[Tensor, Tensor]:
-        """Features and presence of every code with the adapters as they are, view 0."""
-        blocks = torch.split(torch.arange(len(self.taxonomy), device=self.device), EMBED_BLOCK)
-        parts = [self.encode_tokens(rows, view=0) for rows in blocks]
-        features, present = (torch.cat(column) for column in zip(*parts, strict=True))
-        return features, present
-
-    def adapters_trained(self) -> bool:
-        """Whether an adapter differs from its start, where its second factor is 0."""
-        named = self.encoder.lora_parameters()
-        return any(bool(value.any()) for name, value in named if "lora_B" in name)
 
     def seed_step(self, epoch: int, index: int, start: int) -> None:
         """Make dropout a function of (seed, epoch, batch), so that a resume repeats it exactly."""

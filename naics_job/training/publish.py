@@ -44,6 +44,7 @@ def publish(config: Config, job: Job, evaluation: EvaluationCallback, record: Ru
         experiment_name=config.experiment_name,
         data_source=record.data_source,
         data_digest=record.data_digest,
+        curvature=curvature,
         metrics=record.metrics,
         baseline=record.baseline,
     )

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from naics_job.data.query_tokens import QueryTokenizer
-from naics_job.data.tokens import parse_tokenizer
 from naics_job.evaluation.distances import LorentzDistances
 from naics_job.evaluation.report import EvaluationReport, frozen_baseline, frozen_distances
 from naics_job.evaluation.search import score_search
-from naics_job.export.model import TOKENIZER
 from naics_job.export.search import embed_queries
 from naics_job.model.embedder import Encoded
 from naics_job.training.build import Job
@@ -57,7 +54,7 @@ def search_scores(job: Job, encoded: Encoded) -> tuple[dict[str, float], dict[st
         return {}, {}
     positions, texts = zip(*data.queries, strict=True)
     truth, leaves = np.array(positions), data.taxonomy.six_digit()
-    tokenizer = job_tokenizer(job)
+    tokenizer = job.inputs.queries.tokenize
     was_training = module.training
     module.eval()
     points = embed_queries(module.encoder, module.embedder, tokenizer, texts)
@@ -70,10 +67,3 @@ def search_scores(job: Job, encoded: Encoded) -> tuple[dict[str, float], dict[st
     )
     lorentz = LorentzDistances(together, float(encoded.curvature))
     return score_search(lorentz, leaves, truth), score_search(cosine, leaves, truth)
-
-
-def job_tokenizer(job: Job) -> QueryTokenizer:
-    """The tokenizer of the run's base encoder, as its export will have it."""
-    path = job.inputs.base.folder / TOKENIZER
-    parsed = parse_tokenizer(path.read_bytes(), str(path), "restore the base weights")
-    return QueryTokenizer(parsed, job.inputs.tokens.max_tokens)

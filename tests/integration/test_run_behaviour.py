@@ -97,7 +97,7 @@ def test_a_warm_start_trains_on_what_its_adapters_say(
 
     def note(self: ThroughputCallback, trainer: Any, module: NaicsModule, *rest: Any) -> None:
         original(self, trainer, module, *rest)
-        cached.append(module.features.base)
+        cached.append(module.step_encoder.features.base)
 
     monkeypatch.setattr(ThroughputCallback, "on_train_batch_end", note)
     warm = run_tiny(tmp_path / "warm", ONE_EPOCH, *rests, ckpt_path=str(first.checkpoint))

@@ -20,8 +20,9 @@ SHORT = (
 )
 FROM_THE_START = 0
 PHASE_2, PHASE_3 = 4, 8
-# What is set -> the step before which it may not act. Not here: curriculum.exclusion_share, as the
-# bundled table has no exclusions (tests/unit/data/test_negatives.py has some).
+# What is set -> the step before which it may not act. Not here: curriculum.exclusion_share and
+# data_loader.tokenization.query_items, as the bundled table has neither exclusions nor index items
+# (tests/unit/data/test_negatives.py and test_query_views.py have some).
 SETTINGS = {
     "curriculum.phase_mode=two_phase": PHASE_2,  # its hard share grows over a longer phase
     "curriculum.tree_distance_alpha=0": FROM_THE_START,
@@ -48,6 +49,8 @@ SETTINGS = {
     "loss.hierarchy_weight=1": FROM_THE_START,
     "loss.rank_order_weight=5": FROM_THE_START,
     "loss.rank_temperature=1": FROM_THE_START,
+    "loss.search_weight=0": FROM_THE_START,
+    "loss.search_temperature=1": FROM_THE_START,
     "loss.radius_reg_weight=1": FROM_THE_START,
     "loss.load_balancing_coef=1": FROM_THE_START,
     "model.moe.num_experts=2": FROM_THE_START,

@@ -40,7 +40,7 @@ class CurriculumCallback(pl.Callback):
         Once the encoder trains, a pass over all texts is dear and the steps keep the bank fresh
         enough.
         """
-        if module.adapters_trained():
+        if module.step_encoder.adapters_trained():
             return
         encoded = module.embed_all()
         everyone = torch.arange(len(module.taxonomy), device=module.device)

@@ -42,7 +42,7 @@ class ThroughputCallback(pl.Callback):
         seconds = now - self._begin
         anchors = len(batch.anchors)
         self.num_anchors += anchors
-        self.num_tokens += pl_module.step_tokens
+        self.num_tokens += pl_module.step_encoder.step_tokens
         self.step_seconds += seconds
         rate = anchors / max(seconds, 1e-9)
         self.anchors_per_s += (rate - self.anchors_per_s) * (0.05 if self.anchors_per_s else 1.0)

@@ -1,4 +1,7 @@
-from naics_job.export.card import search_table
+from pathlib import Path
+
+from naics_job.export.card import ModelCard, card_text, search_table
+from naics_job.model.weights import BaseWeights
 
 
 def test_search_scores_are_shown_beside_the_baseline() -> None:
@@ -16,3 +19,10 @@ def test_search_scores_are_shown_beside_the_baseline() -> None:
 def test_no_queries_no_table() -> None:
     (line,) = search_table({}, {})
     assert "not scored" in line
+
+
+def test_the_curvature_is_the_trained_one_not_the_setting() -> None:
+    card = ModelCard("run-1", "tiny", "bundled", "d" * 64, 2.5, {}, {})
+    settings = {"model": {"base_model_name": "base"}, "loss": {"curvature": 1.0}}
+    text = card_text(card, settings, BaseWeights(Path("base"), "folder", "0" * 64))
+    assert "hyperboloid of curvature -2.5." in text

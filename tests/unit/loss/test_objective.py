@@ -7,21 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from naics_job.config.model_schema import FalseNegativesConfig, LossConfig
+from naics_job.config.load import load_config
+from naics_job.config.model_schema import FalseNegativesConfig
 from naics_job.errors import ConfigError
 from naics_job.loss.attract import AttractionLoss
 from naics_job.loss.load_balance import LoadBalanceLoss
 from naics_job.loss.objective import TERMS, LossInputs, NonFiniteLossError, Objective
 
-CONFIG = LossConfig(
-    temperature=0.2,
-    curvature=1.0,
-    learn_curvature=False,
-    base_margin=0.5,
+CONFIG = replace(
+    load_config().config.loss,
     contrastive_weight=0.8,
-    rank_temperature=0.3,
     hierarchy_weight=0.9,
     rank_order_weight=0.3,
+    search_weight=0.6,
     radius_reg_weight=0.1,
     load_balancing_coef=0.01,
 )
@@ -47,6 +45,8 @@ def step_inputs() -> LossInputs:
         depth=torch.randint(1, 6, (9,), generator=generator),
         importance=torch.tensor([0.4, 0.3, 0.2, 0.1], requires_grad=True),
         load=torch.tensor([9.0, 5.0, 3.0, 1.0]),
+        query_distance=(5 * torch.rand(3, 6, generator=generator)).requires_grad_(),
+        query_truth=torch.tensor([0, 5, 2]),
         curvature=1.0,
     )
 
@@ -55,11 +55,11 @@ def test_total_is_the_weighted_sum_of_the_terms() -> None:
     inputs = step_inputs()
     terms = Objective(CONFIG, HYBRID)(inputs)
     assert set(terms) == set(TERMS) | {"total"}
-    weights = dict(zip(TERMS, (0.8, 0.9, 0.3, 0.1, 0.01, 0.7), strict=True))
+    weights = dict(zip(TERMS, (0.8, 0.9, 0.3, 0.6, 0.1, 0.01, 0.7), strict=True))
     expected = sum(weights[name] * terms[name].item() for name in TERMS)
     assert terms["total"].item() == pytest.approx(expected, rel=1e-5)
     terms["total"].backward()
-    for leaf in (inputs.distance, inputs.radius, inputs.importance):
+    for leaf in (inputs.distance, inputs.query_distance, inputs.radius, inputs.importance):
         assert leaf.grad is not None
         assert bool(torch.isfinite(leaf.grad).all())
         assert leaf.grad.abs().sum() > 0

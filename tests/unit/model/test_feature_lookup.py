@@ -25,7 +25,8 @@ def write(tmp_path: Path) -> Callable[..., str]:
         url = f"{tmp_path}/{digest}.safetensors"
         present = torch.ones(num_codes, 4, dtype=torch.bool)
         none = torch.zeros(0, 5), torch.zeros(0, num_codes, 4, dtype=torch.int32)
-        features = FrozenFeatures(torch.full((num_codes, 4, 5), value), present, *none)
+        no_query = torch.zeros(0, 5), torch.zeros(num_codes + 1, dtype=torch.int64)
+        features = FrozenFeatures(torch.full((num_codes, 4, 5), value), present, *none, *no_query)
         _write(url, features, {"tokens": tokens, "base": base}, digest)
         return url
 

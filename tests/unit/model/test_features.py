@@ -12,13 +12,17 @@ from tokenizers import Tokenizer
 
 from naics_job.config.data_schema import ChannelTokens, TokenizationConfig
 from naics_job.data.contracts import CHANNELS
+from naics_job.data.query_tokens import QueryTokenizer
+from naics_job.data.query_views import QueryDraw, QueryViews
 from naics_job.data.tokens import TokenStore
 from naics_job.data.views import Segments
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.model.features import compute, features_digest, open_or_compute
+from naics_job.taxonomy.tree import Taxonomy
 
+CODES = ("11", "111", "1111", "11111", "111110")
 LIMITS = ChannelTokens(title=8, description=10, examples=10, excluded=8)
-CONFIG = TokenizationConfig(max_tokens=LIMITS, frozen_views=3)
+CONFIG = TokenizationConfig(max_tokens=LIMITS, frozen_views=3, query_items=2)
 
 
 def segments(texts: list[list[list[int]]]) -> Segments:
@@ -31,14 +35,24 @@ def segments(texts: list[list[list[int]]]) -> Segments:
 
 
 @pytest.fixture
+def queries(tiny_folder: Path) -> QueryViews:
+    """The last of five codes is asked for: by its title and two of its three items."""
+    taxonomy = Taxonomy.from_codes(CODES, CODES)
+    texts = {"title": [["w5"]] * 5, "examples": [[], [], [], [], ["w2", "w3 w4", "w5 w6"]]}
+    tokenizer = Tokenizer.from_file(str(tiny_folder / "tokenizer.json"))
+    tokenize = QueryTokenizer(tokenizer, {channel: 8 for channel in CHANNELS})
+    return QueryViews(taxonomy, texts, CONFIG.query_items, tokenize)
+
+
+@pytest.fixture
 def store(tiny_folder: Path) -> TokenStore:
-    """Four codes: short titles, one long description, one long example list, few exclusions."""
+    """Five codes: short titles, one long description, one long example list, few exclusions."""
     sentences = [[word, word + 1, word + 2] for word in range(0, 45, 3)]
     texts = {
-        "title": [[[1, 2]], [[3]], [[1, 2]], [[4]]],
-        "description": [sentences, [[5, 6]], [], [[7]]],
-        "examples": [[], [[word] for word in range(30)], [], [[8]]],
-        "excluded": [[], [], [], [[9, 1]]],
+        "title": [[[1, 2]], [[3]], [[1, 2]], [[4]], [[5]]],
+        "description": [sentences, [[5, 6]], [], [[7]], []],
+        "examples": [[], [[word] for word in range(30)], [], [[8]], []],
+        "excluded": [[], [], [], [[9, 1]], []],
     }
     tokenizer = Tokenizer.from_file(str(tiny_folder / "tokenizer.json"))
     limits = {channel: getattr(LIMITS, channel) for channel in CHANNELS}
@@ -46,9 +60,9 @@ def store(tiny_folder: Path) -> TokenStore:
 
 
 def test_views_differ_for_long_texts_only(
-    make_encoder: Callable[..., ChannelEncoder], store: TokenStore
+    make_encoder: Callable[..., ChannelEncoder], store: TokenStore, queries: QueryViews
 ) -> None:
-    features = compute(make_encoder(), store, num_views=3)
+    features = compute(make_encoder(), store, 3, queries)
     assert features.num_views == 3
     everyone = torch.arange(4)
     first, present = features.rows(everyone, 0)
@@ -63,10 +77,10 @@ def test_views_differ_for_long_texts_only(
 
 
 def test_rows_equal_the_frozen_encoder(
-    make_encoder: Callable[..., ChannelEncoder], store: TokenStore
+    make_encoder: Callable[..., ChannelEncoder], store: TokenStore, queries: QueryViews
 ) -> None:
     encoder = make_encoder()
-    features = compute(encoder, store, num_views=3)
+    features = compute(encoder, store, 3, queries)
     positions = np.array([3, 0, 1, 0])
     for view in range(3):
         tokens = {channel: store.view(channel, positions, view) for channel in CHANNELS}
@@ -76,10 +90,25 @@ def test_rows_equal_the_frozen_encoder(
         assert torch.equal(found_present, present)
 
 
-def test_rows_leave_the_cache_alone(
-    make_encoder: Callable[..., ChannelEncoder], store: TokenStore
+def test_a_query_is_what_the_encoder_makes_of_its_text(
+    make_encoder: Callable[..., ChannelEncoder], store: TokenStore, queries: QueryViews
 ) -> None:
-    features = compute(make_encoder(), store, num_views=2)
+    encoder = make_encoder()
+    features = compute(encoder, store, 2, queries)
+    assert len(features.query) == 2
+    draw = QueryDraw(np.array([4, 4, 4]), np.array([2, 0, 1]))
+    found, present = features.queries(draw)
+    expected, expected_present = encoder.encode_frozen(queries.tokens(draw))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(present, expected_present)
+    assert present[0].tolist() == [True, False, True, False]
+    assert (found[0] - found[2]).abs().max() > 1e-3
+
+
+def test_rows_leave_the_cache_alone(
+    make_encoder: Callable[..., ChannelEncoder], store: TokenStore, queries: QueryViews
+) -> None:
+    features = compute(make_encoder(), store, 2, queries)
     before = features.base.clone()
     for view in (0, 1):
         features.rows(torch.arange(4), view)[0].zero_()
@@ -89,18 +118,19 @@ def test_rows_leave_the_cache_alone(
 def test_second_time_is_read_not_computed(
     make_encoder: Callable[..., ChannelEncoder],
     store: TokenStore,
+    queries: QueryViews,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     encoder = make_encoder()
     reports: list[tuple[int, int]] = []
     first = open_or_compute(
-        encoder, store, "b" * 64, CONFIG, str(tmp_path), lambda *both: reports.append(both)
+        encoder, store, CONFIG, str(tmp_path), queries, lambda *both: reports.append(both)
     )
     assert reports[-1][0] == reports[-1][1]
     assert reports == sorted(reports)
     monkeypatch.setattr(encoder, "encode_frozen", lambda *_: pytest.fail("computed again"))
-    again = open_or_compute(encoder, store, "b" * 64, CONFIG, str(tmp_path))
+    again = open_or_compute(encoder, store, CONFIG, str(tmp_path), queries)
     for name, tensor in vars(first).items():
         assert torch.equal(getattr(again, name), tensor)
 
@@ -113,21 +143,23 @@ def test_address_covers_everything_that_matters() -> None:
         features_digest("d", "c", CONFIG, False),
         features_digest("d", "b", longer, False),
         features_digest("d", "b", replace(CONFIG, frozen_views=2), False),
+        features_digest("d", "b", replace(CONFIG, query_items=3), False),
         features_digest("d", "b", CONFIG, True),
     }
-    assert len(digests) == 6
+    assert len(digests) == 7
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "lose manifest", "lose file", "manifest"])
 def test_damaged_cache_is_announced_and_made_again(
     make_encoder: Callable[..., ChannelEncoder],
     store: TokenStore,
+    queries: QueryViews,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     damage: str,
 ) -> None:
     encoder = make_encoder()
-    good = open_or_compute(encoder, store, "b" * 64, CONFIG, str(tmp_path))
+    good = open_or_compute(encoder, store, CONFIG, str(tmp_path), queries)
     (path,) = tmp_path.glob("*.safetensors")
     manifest = path.with_name(path.name + ".manifest.json")
     content = bytearray(path.read_bytes())
@@ -140,10 +172,10 @@ def test_damaged_cache_is_announced_and_made_again(
         manifest.write_text("{")
     else:
         (manifest if damage == "lose manifest" else path).unlink()
-    again = open_or_compute(encoder, store, "b" * 64, CONFIG, str(tmp_path))
+    again = open_or_compute(encoder, store, CONFIG, str(tmp_path), queries)
     assert torch.equal(again.base, good.base)
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert warnings == ["features.rebuilt"]
     caplog.clear()
-    open_or_compute(encoder, store, "b" * 64, CONFIG, str(tmp_path))
+    open_or_compute(encoder, store, CONFIG, str(tmp_path), queries)
     assert not [r for r in caplog.records if r.levelno == logging.WARNING]
