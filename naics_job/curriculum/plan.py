@@ -10,7 +10,7 @@ from naics_job.curriculum.mining import Forbidden, MemoryBank, hardest, router_g
 from naics_job.curriculum.schedule import Phase, PhaseState
 from naics_job.data.candidates import NOBODY
 from naics_job.data.negatives import TreeNegativeSampler
-from naics_job.data.sampler import AnchorBatch, RowDraws
+from naics_job.data.sampler import AnchorBatch, FloatArray, RowDraws, step_rng
 from naics_job.data.successive import compact, repeat_to_fill
 from naics_job.taxonomy.tree import BoolArray, IntArray
 
@@ -27,10 +27,19 @@ class Shares:
     num_drawn: int
 
     @classmethod
-    def of(cls, state: PhaseState, num_negatives: int) -> "Shares":
-        """`hard_share` of all is mined, `router_mix_ratio` of that by the router; both rounded."""
-        mined = round(state.hard_share * num_negatives)
-        router = round(state.router_mix_ratio * mined)
+    def of(cls, state: PhaseState, num_negatives: int, chance: FloatArray) -> "Shares":
+        """`hard_share` of all is mined, `router_mix_ratio` of that by the router.
+
+        Numbers between two whole ones become the one or the other with the probability that makes
+        the share right in the mean: with few negatives, rounding would leave one kind out for good.
+
+        Args:
+            state: where the curriculum stands.
+            num_negatives: of each row.
+            chance: two numbers in [0, 1).
+        """
+        mined = int(state.hard_share * num_negatives + chance[0])
+        router = int(state.router_mix_ratio * mined + chance[1])
         return cls(mined - router, router, num_negatives - mined)
 
 
@@ -80,7 +89,8 @@ class NegativePlanner:
             near = self.static.near_max_distance
             return self.sampler.draw_buckets(anchors, k, near, self.static.near_share, draws)
         alpha, threshold = state.tree_distance_alpha, self._threshold(state)
-        shares = Shares.of(state, k)
+        chance = step_rng(self.seed, batch.epoch, batch.index, "shares").random(2)
+        shares = Shares.of(state, k, chance)
         if not shares.num_hard + shares.num_router:
             return self.sampler.draw(anchors, k, alpha, threshold, self.exclusion_share, draws)
         mined = self._mine(anchors, shares, state)

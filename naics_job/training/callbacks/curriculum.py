@@ -64,12 +64,12 @@ class CurriculumCallback(pl.Callback):
         module = _module(pl_module)
         state = module.phase_state()
         # by the batch, which follows the saved position, rather than by Lightning's epoch hooks
-        if batch.index == 0 and batch.start == 0:
-            self._refresh_bank(module)
-        if module.curriculum.should_cluster(
-            batch.epoch, trainer.global_step, module.clusters.epoch
-        ):
-            self._cluster(module, batch.epoch)
+        epoch, step = batch.epoch, trainer.global_step
+        clusters_due = module.curriculum.should_cluster(epoch, step, module.clusters.epoch)
+        if clusters_due or (batch.index == 0 and batch.start == 0):
+            self._refresh_bank(module)  # without dropout, unlike what steps leave there
+        if clusters_due:
+            self._cluster(module, epoch)
         now = time.monotonic()
         if not self.spans or self.spans[-1].phase != state.phase:
             self._enter(state, trainer.global_step)

@@ -126,7 +126,8 @@ def test_shares_are_exact_counts_from_disjoint_sources(
         f"curriculum.router_mix_ratio={router}",
     ]
     asked = state(2, *options)
-    assert Shares.of(asked, K) == Shares(*expected)
+    for chance in (0.0, 0.99):
+        assert Shares.of(asked, K, np.full(2, chance)) == Shares(*expected)
     tested = planner(*options)
     chosen = tested.choose(batch(), asked)
     num_hard, num_router, _ = expected
@@ -141,6 +142,17 @@ def test_shares_are_exact_counts_from_disjoint_sources(
         divergence = (own * (own.log() - gates[rest].log())).sum(dim=1).numpy()
         alike = rest[np.argsort(divergence)][:num_router]
         assert chosen[row, num_hard : num_hard + num_router].tolist() == alike.tolist()
+
+
+def test_shares_of_few_negatives_are_right_in_the_mean() -> None:
+    asked = state(2, *(f"curriculum.anneal.hard_share_{end}=0.3" for end in ("start", "end")))
+    rng = np.random.default_rng(0)
+    counts = [Shares.of(asked, 2, rng.random(2)) for _ in range(4000)]
+    assert all(sum(vars(found).values()) == 2 for found in counts)
+    mined = np.mean([found.num_hard + found.num_router for found in counts])
+    router = np.mean([found.num_router for found in counts])
+    assert mined == pytest.approx(0.6, abs=0.04)
+    assert router == pytest.approx(0.6 * 0.35, abs=0.03)
 
 
 def test_what_the_bank_cannot_give_is_drawn() -> None:

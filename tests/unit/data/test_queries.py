@@ -37,7 +37,7 @@ def test_few_items_and_wider_codes_give_none_away() -> None:
     assert not queries([row("11", []), row("111", ITEMS)])
 
 
-def test_the_choice_depends_on_the_code_and_its_items_only() -> None:
+def test_the_choice_depends_on_the_code_and_its_items() -> None:
     chosen = queries(family(ITEMS))
     assert queries(family(ITEMS[::-1])) == chosen
     assert queries([*family(ITEMS), row("111112", ["other"] * 9)])[:1] == chosen
@@ -51,6 +51,10 @@ def test_an_item_that_can_still_be_read_is_no_query() -> None:
     assert queries([*family(ITEMS), elsewhere]) != [first]
     titled = row("2222", [], title=first.replace(" ", "  "))
     assert queries([*family(ITEMS), titled]) != [first]
+    longer = row("222222", [f"{first}, organic"])
+    assert queries([*family(ITEMS), longer]) != [first]
+    excluding = replace(row("222222", []), excluded=[f"{first} is classified elsewhere."])
+    assert queries([*family(ITEMS), excluding]) != [first]
     rows = family(ITEMS)
     rows[1] = row("111", [], description=f"This is about {first.lower()} and more.")
     assert queries(rows) != [first]
