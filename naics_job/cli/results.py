@@ -70,6 +70,15 @@ def _verdict(
         share = 100 * _value(metrics, key, "parent@1")
         line = f"{title}: the parent is nearest for {share:.0f} of 100; "
         lines.append(line + _comparison(metrics, baseline, key, MEANING))
+    with_siblings = _value(metrics, "heldout", "parent@1_siblings")
+    if not math.isnan(with_siblings):
+        easy = 100 * (1 - _value(metrics, "heldout", "share_with_siblings"))
+        frozen = 100 * _value(baseline, "heldout", "parent@1_siblings")
+        lines.append(
+            f"  {easy:.0f} of 100 held-out codes are only children, their parents have almost their "
+            f"text; among the others the parent is nearest for {100 * with_siblings:.0f} of 100 "
+            f"(frozen {frozen:.0f})"
+        )
     if metrics.get("search"):
         share = 100 * _value(metrics, "search", "top@1")
         line = f"text search: the true code comes first for {share:.0f} of 100; "

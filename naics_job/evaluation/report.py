@@ -17,7 +17,7 @@ from naics_job.evaluation.structure import (
     radius_by_level,
 )
 from naics_job.geometry.lorentz import log_map_origin, on_manifold_error, radius
-from naics_job.taxonomy.tree import IntArray, Taxonomy
+from naics_job.taxonomy.tree import BoolArray, IntArray, Taxonomy
 
 MAX_QUERIES = 5_000  # more codes than this: the queries are a sample with a fixed seed
 BLOCK_ROWS = 256
@@ -33,7 +33,8 @@ class EvaluationReport:
     """Metrics by name.
 
     `all` and `heldout`: cophenetic, spearman, distortion, ndcg@5, ndcg@10, ndcg@20, map, parent@1;
-    `heldout` is empty when nothing is held out. `health`: mean_distance, effective_rank, collapsed,
+    `heldout` is empty when nothing is held out; it also has parent@1_siblings and
+    share_with_siblings, see `_with_siblings`. `health`: mean_distance, effective_rank, collapsed,
     sibling_confusion, num_pairs, pairs_sampled, num_queries, queries_sampled, and for points of the
     hyperboloid radius/level_2 .. radius/level_6, max_radius, manifold_error, on_manifold.
     """
@@ -138,6 +139,7 @@ def evaluate_distances(
         unseen_pairs = collect_pairs(distances, taxonomy, heldout, block_rows)
         asked = np.isin(queries, _limited(heldout))
         unseen = {**pair_metrics(unseen_pairs), **scores.means(asked)}
+        unseen |= _with_siblings(scores, asked)
     return EvaluationReport(metrics, unseen, health)
 
 
@@ -146,6 +148,18 @@ def _limited(positions: IntArray) -> IntArray:
         return positions
     rng = np.random.default_rng(SAMPLE_SEED)
     return np.sort(rng.choice(positions, MAX_QUERIES, replace=False))
+
+
+def _with_siblings(scores: QueryScores, asked: BoolArray) -> dict[str, float]:
+    """parent@1 of the held-out codes that have siblings, and their share of all held-out codes.
+
+    An only child often has its parent's title, and Census gives both one description: its parent is
+    easy to find, and has been trained on what is nearly the child's own text.
+    """
+    siblings = asked & ~np.isnan(scores.sibling_nearest)
+    found = scores.means(siblings)["parent@1"]
+    share = float(siblings.sum() / max(1, asked.sum()))
+    return {"parent@1_siblings": found, "share_with_siblings": share}
 
 
 def _sibling_confusion(scores: QueryScores) -> float:

@@ -44,6 +44,14 @@ def test_equal_is_not_behind() -> None:
     )
 
 
+def test_only_children_are_said_to_be_easy() -> None:
+    ours = metrics(0.9) | {"parent@1_siblings": 0.75, "share_with_siblings": 0.4}
+    frozen = metrics(0.5) | {"parent@1_siblings": 0.25, "share_with_siblings": 0.4}
+    text = verdict(result_lines({"heldout": ours}, {"heldout": frozen}, {}))
+    assert "60 of 100 held-out codes are only children" in text
+    assert "nearest for 75 of 100 (frozen 25)" in text
+
+
 def test_nothing_held_out_leaves_its_column_out() -> None:
     lines = result_lines({"all": metrics(0.9), "heldout": {}}, {"all": metrics(0.5)}, {})
     assert "held-out" not in "\n".join(lines)

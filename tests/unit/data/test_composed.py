@@ -6,18 +6,18 @@ CODES, TITLES = zip(*bundled_titles(), strict=True)
 ROWS = {row.code: row for row in composed_channels(Taxonomy.from_codes(CODES, TITLES))}
 
 
-def test_every_code_has_a_description_that_ends_at_its_sector() -> None:
+def test_every_code_has_a_description_that_does_not_repeat_its_title() -> None:
     assert len(ROWS) == 2125
-    for code, row in ROWS.items():
-        assert row.description.startswith(f"{row.title} is a")
-        if code.startswith("11") and code != "11":
-            assert "Agriculture, Forestry, Fishing and Hunting." in row.description
+    assert ROWS["11"].description == "Sector. It is divided into 5 parts."
+    for row in ROWS.values():
+        assert not row.description.startswith(row.title)
 
 
-def test_description_names_ancestors_nearest_first_and_once() -> None:
-    assert ROWS["111110"].description == (
-        "Soybean Farming is a national industry. It is part of Oilseed and Grain Farming; "
-        "Crop Production; Agriculture, Forestry, Fishing and Hunting."
+def test_description_names_two_ancestors_nearest_first_and_once() -> None:
+    expected = "National industry within Oilseed and Grain Farming; Crop Production."
+    assert ROWS["111110"].description == expected  # its parent has its own title
+    assert ROWS["111"].description == (
+        "Subsector within Agriculture, Forestry, Fishing and Hunting. It is divided into 5 parts."
     )
 
 
@@ -28,7 +28,15 @@ def test_examples_are_children_and_leaves_have_none() -> None:
 
 
 def test_siblings_are_what_a_code_is_not_but_no_explicit_exclusions() -> None:
-    assert "Not Wheat Farming." in ROWS["11111"].excluded
-    assert not any("Soybean Farming" in sentence for sentence in ROWS["11111"].excluded)
+    (sentence,) = ROWS["11111"].excluded
+    assert sentence.startswith("Not Oilseed (except Soybean) Farming; ")
+    assert sentence.endswith("; Rice Farming; Other Grain Farming.")
+    assert "; Soybean" not in sentence
+    assert ROWS["111110"].excluded == []  # it has no sibling
     assert not any(row.excluded_codes for row in ROWS.values())
-    assert len(ROWS["11"].excluded) == 19
+
+
+def test_the_nearest_siblings_are_named_when_there_are_many() -> None:
+    (sentence,) = ROWS["42"].excluded  # three sectors before it, three behind
+    assert sentence.startswith("Not Utilities; Construction; Manufacturing; Retail Trade; ")
+    assert sentence.endswith("; Information.")

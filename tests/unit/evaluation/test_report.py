@@ -43,7 +43,23 @@ def test_a_perfect_embedding_scores_one_on_everything() -> None:
     report = evaluate_distances(matrix, TREE, HELDOUT, block_rows=50)
     perfect = dict.fromkeys(KEYS, 1.0) | {"distortion": 0.0}
     assert report.all == pytest.approx(perfect, abs=1e-6)
-    assert report.heldout == pytest.approx(perfect, abs=1e-6)
+    family = np.bincount(TREE.parent[TREE.parent >= 0], minlength=len(TREE))
+    share = (family[TREE.parent[HELDOUT]] > 1).mean()
+    assert 0 < share < 1
+    siblings = {"parent@1_siblings": 1.0, "share_with_siblings": share}
+    assert report.heldout == pytest.approx(perfect | siblings, abs=1e-6)
+
+
+def test_only_children_are_told_apart() -> None:
+    """Every only child is at its parent, every other held-out code at another one's."""
+    everyone = np.arange(len(TREE))
+    distance = TREE.tree_distance(everyone, everyone).astype(np.float64)
+    family = np.bincount(TREE.parent[TREE.parent >= 0], minlength=len(TREE))
+    others = HELDOUT[family[TREE.parent[HELDOUT]] > 1]
+    distance[others[:, None], TREE.parent[others][:, None]] += 9
+    heldout = evaluate_distances(MatrixDistances(distance), TREE, HELDOUT).heldout
+    assert heldout["parent@1_siblings"] == 0
+    assert heldout["parent@1"] == pytest.approx(1 - len(others) / len(HELDOUT))
 
 
 def test_random_distances_score_low() -> None:
@@ -59,7 +75,8 @@ def test_random_distances_score_low() -> None:
 def test_a_good_embedding_is_told_from_its_shuffled_self() -> None:
     points = tree_points()
     good = evaluate(points, TREE, HELDOUT, 1.0)
-    assert set(good.all) == set(good.heldout) == KEYS
+    assert set(good.all) == KEYS
+    assert set(good.heldout) == KEYS | {"parent@1_siblings", "share_with_siblings"}
     assert good.all["cophenetic"] > 0.8
     assert good.all["parent@1"] > 0.95
     assert good.all["ndcg@10"] > 0.9
