@@ -65,13 +65,14 @@ class ClusterState:
 def refresh(
     bank: MemoryBank, config: CurriculumConfig, curvature: float, generator: torch.Generator
 ) -> IntArray:
-    """Cluster the stored points: labels `[code]` int64, -1 for codes without a stored point.
+    """Cluster the stored points: labels `[code]` int64, -1 without a point or where held out.
 
+    A memory that was restored may hold points of codes that are not allowed now.
     Spherical start, then Lorentzian k-means with `fn_num_clusters` and `fn_max_iterations`. The
     same memory and generator state give the same labels on every process.
     """
     labels = np.full(len(bank.filled), NO_CLUSTER, dtype=np.int64)
-    filled = bank.filled.nonzero()[:, 0]
+    filled = (bank.filled & bank.allowed).nonzero()[:, 0]
     if len(filled):
         result = lorentz_kmeans(
             bank.points[filled],

@@ -48,6 +48,15 @@ def test_codes_without_an_embedding_and_held_out_codes_are_in_no_cluster() -> No
     assert not same[1, 2]
 
 
+def test_points_of_codes_that_are_held_out_now_are_in_no_cluster() -> None:
+    bank = clustered_bank([0, 6])
+    bank.load_state_dict(clustered_bank([]).state_dict())  # of a run that held nothing out
+    assert bool(bank.filled[[0, 6]].all())
+    labels = refresh(bank, CONFIG, 1.0, torch.Generator().manual_seed(3))
+    assert labels[[0, 6]].tolist() == [-1, -1]
+    assert (labels[[3, 9]] >= 0).all()
+
+
 def test_the_same_generator_gives_the_same_labels() -> None:
     bank = clustered_bank([])
     first = refresh(bank, CONFIG, 1.0, torch.Generator().manual_seed(3))
