@@ -61,25 +61,18 @@ def save_payload(payload: Mapping[str, Any], local_file: Path) -> None:
         raise CheckpointError(f"cannot write {local_file}: {reason}", hint) from error
 
 
-def load_payload(
-    local_file: Path,
-    manifest: CheckpointManifest | None,
-    architecture: str | None = None,
-) -> dict[str, Any]:
+def load_payload(local_file: Path, manifest: CheckpointManifest | None) -> dict[str, Any]:
     """Return the content of a checkpoint file with all tensors on the CPU.
 
     Args:
         local_file: see `resume.ResumePlan.local_file`.
         manifest: what the file must be; None for a file without one, whose checksums inside the
             archive are compared instead.
-        architecture: `architecture_of` the model that will take the weights; None skips that.
 
     Raises:
-        CheckpointError: the file is missing, cut, changed, made for another architecture, or holds
-            anything but tensors and plain data. Nothing in it is executed.
+        CheckpointError: the file is missing, cut, changed, or holds anything but tensors and plain
+            data. Nothing in it is executed.
     """
-    if manifest is not None:
-        _require_architecture(local_file, manifest.architecture, architecture)
     try:
         size = files.size_of(str(local_file))
         if manifest is not None:
@@ -89,10 +82,7 @@ def load_payload(
     except DataError as error:
         raise CheckpointError(str(error.args[0]), error.hint) from error
     _require_archive(local_file, deep=manifest is None)
-    payload = _load(local_file)
-    if manifest is None and isinstance(payload.get("architecture"), str):
-        _require_architecture(local_file, payload["architecture"], architecture)
-    return payload
+    return _load(local_file)
 
 
 def _load(local_file: Path) -> dict[str, Any]:
@@ -110,15 +100,6 @@ def _load(local_file: Path) -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise CheckpointError(f"{local_file} holds no checkpoint but {type(payload)}", hint)
     return payload
-
-
-def _require_architecture(local_file: Path, stored: str, expected: str | None) -> None:
-    if expected is not None and stored != expected:
-        text = (
-            f"{local_file} is of another architecture: {stored[:12]}, the model is {expected[:12]}"
-        )
-        hint = "use the model.* and data.* settings of the run that wrote it, or start fresh"
-        raise CheckpointError(text, hint)
 
 
 def _require_archive(local_file: Path, deep: bool) -> None:

@@ -29,6 +29,7 @@ from naics_job.observability.logs import event
 from naics_job.storage.files import cache_folder, join
 from naics_job.training.encoding import Sources
 from naics_job.training.module import NaicsModule, Network
+from naics_job.training.weights import weights_of
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ class Job:
 
     @property
     def architecture(self) -> str:
-        """Names and shapes of the saved weights, see `checkpoint.payload.architecture_of`."""
-        return architecture_of(self.module.state_dict())
+        """Names and shapes of the weights, see `checkpoint.payload.architecture_of`."""
+        return architecture_of(weights_of(self.module.state_dict()))
 
 
 def build_inputs(config: Config) -> Inputs:

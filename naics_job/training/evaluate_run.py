@@ -8,6 +8,7 @@ from naics_job.storage.files import cache_folder, join
 from naics_job.training.build import build_inputs, build_job
 from naics_job.training.callbacks.evaluation import evaluate_module
 from naics_job.training.scoring import Scorecard, score
+from naics_job.training.weights import weights_in
 
 
 def evaluate_checkpoint(loaded: LoadedConfig, ckpt_path: str) -> Scorecard:
@@ -25,6 +26,7 @@ def evaluate_checkpoint(loaded: LoadedConfig, ckpt_path: str) -> Scorecard:
         )
     inputs = build_inputs(config)
     job = build_job(config, inputs, plan.run)
-    payload = load_payload(plan.local_file, plan.manifest, job.architecture)
-    job.module.load_state_dict(payload["state_dict"])
+    payload = load_payload(plan.local_file, plan.manifest)
+    weights = weights_in(payload, plan.local_file, job.architecture)
+    job.module.load_state_dict(weights, strict=False)  # no score asks the memory
     return score(job, *evaluate_module(job.module, job.datamodule.heldout))

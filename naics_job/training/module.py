@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from naics_job.checkpoint.payload import architecture_of
 from naics_job.config.schema import Config
 from naics_job.curriculum.false_negatives import ClusterState
 from naics_job.curriculum.mining import MemoryBank
@@ -148,7 +147,6 @@ class NaicsModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["clusters"] = self.clusters.state_dict()
-        checkpoint["architecture"] = architecture_of(checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.clusters.load_state_dict(checkpoint["clusters"])

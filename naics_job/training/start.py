@@ -13,12 +13,13 @@ from naics_job.checkpoint.resume import ResumePlan
 from naics_job.checkpoint.store import RunStore
 from naics_job.config.load import LoadedConfig, to_yaml
 from naics_job.distributed import is_main, world_size
-from naics_job.errors import CheckpointError, ConfigError
+from naics_job.errors import ConfigError
 from naics_job.observability.logs import event
 from naics_job.storage.files import join, sha256_of, write_bytes_atomic
 from naics_job.training.build import Job
 from naics_job.training.callbacks.checkpointing import Describe
 from naics_job.training.record import versions
+from naics_job.training.weights import weights_in
 
 log = logging.getLogger(__name__)
 EXACT = ("data_digest", "base_model_sha256", "global_batch_size")  # a resume may not change these
@@ -87,14 +88,11 @@ def load_weights(plan: ResumePlan, job: Job) -> str | None:
     """
     if plan.local_file is None:
         return None
-    payload = load_payload(plan.local_file, plan.manifest, job.architecture)
-    if "state_dict" not in payload:
-        raise CheckpointError(
-            f"{plan.local_file} holds no weights", "give a .ckpt file that naics-job wrote"
-        )
+    payload = load_payload(plan.local_file, plan.manifest)
+    weights = weights_in(payload, plan.local_file, job.architecture)
     if plan.kind == "resume":
         return str(plan.local_file)
-    job.module.load_state_dict(payload["state_dict"])
+    job.module.load_state_dict(weights, strict=False)  # the memory is left empty
     return None
 
 

@@ -111,6 +111,19 @@ def test_a_warm_start_trains_on_what_its_adapters_say(
     assert warm.record["run_id"] != first.record["run_id"]
 
 
+def test_a_warm_start_moves_to_another_number_of_codes(run_tiny: Any, tmp_path: Path) -> None:
+    """Its memory is filled anew, also where the adapters have trained: one step meets few codes."""
+    first = run_tiny(tmp_path / "first", ONE_EPOCH, "model.lora.start_phase=1")
+    short = (ONE_EPOCH, "training.trainer.limit_train_batches=1", "curriculum.phase1_end=1.0",
+             "curriculum.phase2_end=1.0", "data_loader.val_split=0")  # fmt: skip
+    smaller = ("data.max_codes=50", f"dirs.data_dir={tmp_path}/data")
+    warm = run_tiny(tmp_path / "warm", *short, *smaller, ckpt_path=str(first.checkpoint))
+    assert warm.error is None
+    filled = warm.weights["bank.filled"]
+    assert len(filled) < len(first.weights["bank.filled"])
+    assert bool(filled.all())
+
+
 def test_a_warm_start_file_of_another_model_is_refused(run_tiny: Any, tmp_path: Path) -> None:
     first = run_tiny(tmp_path / "first", ONE_EPOCH)
     for manifest in (True, False):

@@ -35,12 +35,12 @@ class CurriculumCallback(pl.Callback):
         self._since = time.monotonic()
 
     def _refresh_bank(self, module: NaicsModule) -> None:
-        """Store every code afresh, unless the adapters have trained.
+        """Store every code afresh, unless the adapters have trained and the bank is in use.
 
         Once the encoder trains, a pass over all texts is dear and the steps keep the bank fresh
-        enough.
+        enough. Only a warm start from such weights begins with an empty bank, and makes one pass.
         """
-        if module.step_encoder.adapters_trained():
+        if module.step_encoder.adapters_trained() and bool(module.bank.filled.any()):
             return
         encoded = module.embed_all()
         everyone = torch.arange(len(module.taxonomy), device=module.device)

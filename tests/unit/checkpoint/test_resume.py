@@ -47,7 +47,7 @@ def test_last_is_the_newest_that_verifies(
     assert len(plan.skipped) == 1
     assert "step-00000030.ckpt is truncated" in plan.skipped[0]
     assert plan.local_file is not None
-    assert load_payload(plan.local_file, plan.manifest, "a" * 64)["step"] == 20
+    assert load_payload(plan.local_file, plan.manifest)["step"] == 20
     assert pickle.loads(pickle.dumps(plan)) == plan  # rank 0 sends it to the others
 
 
