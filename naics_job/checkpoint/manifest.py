@@ -13,9 +13,9 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 from naics_job.errors import CheckpointError
 from naics_job.storage.files import JSON
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_SUFFIX = ".manifest.json"
-IDENTITY = ("run_id", "created_at", "schema_version", "warm_start")  # no two runs share these
+ADDED = ("heldout_digest",)  # fields that files of version 1 lack; their default is "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,7 @@ class RunManifest:
     data_digest: str
     created_at: str
     warm_start: str = ""  # sha256 of the checkpoint whose weights it started from
+    heldout_digest: str = ""  # sha256 over the held-out codes; empty: unknown
     schema_version: int = SCHEMA_VERSION
 
 
@@ -100,16 +101,6 @@ def step_of(file: str) -> int | None:
     """Return the step in the name of a checkpoint file or manifest, None for other files."""
     head = file.split(".", maxsplit=1)[0].removeprefix("step-")
     return int(head) if file.startswith("step-") and head.isdecimal() else None
-
-
-def differences(stored: RunManifest, current: RunManifest) -> dict[str, tuple[JSON, JSON]]:
-    """Return what differs between two runs, as name -> (stored, current).
-
-    The caller decides which of them forbid a resume: another `global_batch_size`, `data_digest` or
-    `base_model_sha256` cannot continue exactly, another `total_steps` can.
-    """
-    old, new = asdict(stored), asdict(current)
-    return {k: (old[k], new[k]) for k in old if k not in IDENTITY and old[k] != new[k]}
 
 
 def encode(record: CheckpointManifest | RunManifest) -> bytes:
@@ -149,6 +140,8 @@ def _wrong_fields(kind: type[Any], values: dict[str, Any]) -> list[str]:
     expected = {field.name: hints[field.name] for field in fields(kind)}
     wrong = [name for name in values if name not in expected]
     for name, hint in expected.items():
+        if name in ADDED and name not in values:
+            continue
         plain = get_origin(hint) or hint
         if type(values.get(name)) is not plain:
             wrong.append(name)

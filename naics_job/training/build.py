@@ -29,6 +29,7 @@ from naics_job.observability.logs import event
 from naics_job.storage.files import cache_folder, join
 from naics_job.training.encoding import Sources
 from naics_job.training.module import NaicsModule, Network
+from naics_job.training.provenance import provenance_of
 from naics_job.training.weights import weights_of
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,8 @@ def build_job(
     clusters = ClusterState(len(taxonomy))
     planner = NegativePlanner(config, datamodule.negatives, bank, clusters)
     sources = Sources(taxonomy, inputs.tokens, inputs.queries, inputs.features)
-    network = Network(inputs.encoder, embedder, bank)
+    provenance = provenance_of(inputs.data, inputs.base, datamodule.heldout)
+    network = Network(inputs.encoder, embedder, bank, provenance)
     return Job(inputs, datamodule, NaicsModule(config, sources, network, planner, curriculum))
 
 

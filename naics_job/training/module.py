@@ -23,15 +23,17 @@ from naics_job.model.encoder import ChannelEncoder
 from naics_job.training.encoding import Sources, StepEncoder
 from naics_job.training.inputs import loss_inputs
 from naics_job.training.optimizer import build_optimizer
+from naics_job.training.provenance import PAYLOAD_KEY, Provenance
 
 
 @dataclass(frozen=True)
 class Network:
-    """What encodes, and the memory of what it last gave."""
+    """What encodes, the memory of what it last gave, and what it was trained on."""
 
     encoder: ChannelEncoder
     embedder: NaicsEmbedder
     bank: MemoryBank
+    provenance: Provenance
 
 
 class NaicsModule(pl.LightningModule):
@@ -47,6 +49,7 @@ class NaicsModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.config, self.taxonomy = config, sources.taxonomy
+        self.provenance = network.provenance
         self.encoder, self.embedder, self.bank = network.encoder, network.embedder, network.bank
         self.step_encoder = StepEncoder(sources, network.encoder, network.embedder)
         self.planner, self.curriculum = planner, curriculum
@@ -147,6 +150,8 @@ class NaicsModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["clusters"] = self.clusters.state_dict()
+        checkpoint[PAYLOAD_KEY] = self.provenance.to_payload()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.clusters.load_state_dict(checkpoint["clusters"])
+        self.provenance = self.provenance.after(checkpoint)

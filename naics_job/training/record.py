@@ -42,6 +42,7 @@ class RunRecord:
     phases: list[dict[str, Any]] = field(default_factory=list)
     restarts: int = 0
     warm_start: str | None = None
+    heldout_trained_before: int = 0  # held-out codes trained by runs its weights come from
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     baseline: dict[str, dict[str, float]] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=dict)

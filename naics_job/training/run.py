@@ -137,6 +137,7 @@ def _execute(
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume_file, weights_only=True)
     finally:
         _note_progress(record, trainer, parts)
+        record.heldout_trained_before = len(module.provenance.heldout_but_trained)
     if parts.throughput.time_to_first_step_s is None:
         event(log, logging.WARNING, "run.nothing_to_train", steps=trainer.global_step,
               advice="raise training.trainer.max_epochs to train on")  # fmt: skip

@@ -1,28 +1,33 @@
 """What a run starts from and writes to: the run store, what was frozen in it, the weights."""
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from naics_job.checkpoint.manifest import CheckpointFacts, RunManifest, differences, timestamp
+from naics_job.checkpoint.manifest import CheckpointFacts, RunManifest, timestamp
 from naics_job.checkpoint.payload import load_payload, save_payload
 from naics_job.checkpoint.resume import ResumePlan
 from naics_job.checkpoint.store import RunStore
 from naics_job.config.load import LoadedConfig, to_yaml
 from naics_job.distributed import is_main, world_size
-from naics_job.errors import ConfigError
 from naics_job.observability.logs import event
 from naics_job.storage.files import join, sha256_of, write_bytes_atomic
 from naics_job.training.build import Job
 from naics_job.training.callbacks.checkpointing import Describe
+from naics_job.training.provenance import (
+    DECIDED_BY,
+    require_same_inputs,
+    stored_in,
+    warn_of_trained,
+)
 from naics_job.training.record import versions
 from naics_job.training.weights import weights_in
 
 log = logging.getLogger(__name__)
-EXACT = ("data_digest", "base_model_sha256", "global_batch_size")  # a resume may not change these
+NEW_RUN = ", or start a new run from the checkpoint's weights: --ckpt-path FILE"
 
 
 class PlainCheckpointIO(TorchCheckpointIO):
@@ -52,9 +57,11 @@ def open_store(loaded: LoadedConfig, plan: ResumePlan, job: Job) -> RunStore:
     The settings are saved beside the checkpoints under their hash, which every manifest names.
 
     Raises:
-        ConfigError: the resumed run had other data, base weights or another global batch size.
+        ConfigError: the resumed run had other data, base weights, held-out codes or another global
+            batch size.
     """
     config, curriculum = loaded.config, job.module.curriculum
+    provenance = job.module.provenance
     root = join(config.dirs.checkpoint_dir, config.experiment_name)
     store = RunStore(root, plan.run_id, config.checkpoint.keep_last)
     current = RunManifest(
@@ -63,10 +70,11 @@ def open_store(loaded: LoadedConfig, plan: ResumePlan, job: Job) -> RunStore:
         borders=dict(curriculum.borders.to_dict()),
         global_batch_size=job.datamodule.order.global_batch_size,
         total_steps=curriculum.borders.total_steps,
-        base_model_sha256=job.inputs.base.sha256,
-        data_digest=job.inputs.data.digest,
         created_at=timestamp(),
         warm_start=_digest_of(plan) if plan.kind == "warm_start" else "",
+        base_model_sha256=provenance.base_model_sha256,
+        data_digest=provenance.data_digest,
+        heldout_digest=provenance.heldout_digest,
     )
     if plan.kind == "resume":
         _require_same(plan, current)
@@ -85,14 +93,19 @@ def load_weights(plan: ResumePlan, job: Job) -> str | None:
 
     Raises:
         CheckpointError: the file is damaged, of another architecture, or holds no weights.
+        ConfigError: the resumed checkpoint was made of other inputs.
     """
     if plan.local_file is None:
         return None
     payload = load_payload(plan.local_file, plan.manifest)
     weights = weights_in(payload, plan.local_file, job.architecture)
-    if plan.kind == "resume":
+    module = job.module
+    if plan.kind == "resume":  # run.json may be gone, or older than the checkpoint
+        require_same_inputs(_subject(plan), stored_in(payload), module.provenance.inputs, NEW_RUN)
         return str(plan.local_file)
-    job.module.load_state_dict(weights, strict=False)  # the memory is left empty
+    module.load_state_dict(weights, strict=False)  # the memory is left empty
+    module.provenance = module.provenance.after(payload)
+    warn_of_trained(module.provenance, payload)
     return None
 
 
@@ -119,6 +132,10 @@ def describer(loaded: LoadedConfig, job: Job) -> Describe:
     return describe
 
 
+def _subject(plan: ResumePlan) -> str:
+    return f"run {plan.run_id} cannot be continued exactly"
+
+
 def _digest_of(plan: ResumePlan) -> str:
     if plan.manifest is not None:
         return plan.manifest.sha256
@@ -128,15 +145,9 @@ def _digest_of(plan: ResumePlan) -> str:
 def _require_same(plan: ResumePlan, current: RunManifest) -> None:
     if plan.run is None:
         return
-    changed = differences(plan.run, current)
-    values = ", ".join(
-        f"{name}: {stored} -> {now}" for name, (stored, now) in changed.items() if name in EXACT
-    )
-    if values:
-        raise ConfigError(
-            f"run {plan.run_id} cannot be continued exactly, its inputs changed ({values})",
-            "restore them, or start a new run from the checkpoint's weights: --ckpt-path FILE",
-        )
+    now = asdict(current)
+    fixed = {name: now[name] for name in DECIDED_BY}
+    require_same_inputs(_subject(plan), asdict(plan.run), fixed, NEW_RUN)
     if plan.manifest is not None and plan.manifest.config_hash != current.config_hash:
         fields = {"then": plan.manifest.config_hash[:12], "now": current.config_hash[:12]}
         event(log, logging.WARNING, "resume.settings_changed", **fields)

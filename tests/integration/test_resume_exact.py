@@ -225,7 +225,12 @@ def test_a_resume_refuses_what_would_not_be_exact(
     at_step(None)
     other_data = run_tiny(tmp_path, "data.max_codes=50", f"dirs.data_dir={tmp_path}/data",
                           ckpt_path="last")  # fmt: skip
-    assert isinstance(other_data.error, CheckpointError | ConfigError)
+    assert isinstance(other_data.error, ConfigError)
+    for split in ("seed=7", "data_loader.val_split=0.2"):
+        other_split = run_tiny(tmp_path, split, ckpt_path="auto")
+        assert isinstance(other_split.error, ConfigError)
+        assert "heldout_digest" in str(other_split.error)
+        assert "seed and data_loader.val_split" in other_split.error.hint
     other_model = run_tiny(tmp_path, "model.moe.hidden_dim=8", ckpt_path="last")
     assert isinstance(other_model.error, CheckpointError)
     assert "another architecture" in str(other_model.error)

@@ -124,6 +124,24 @@ def test_a_warm_start_moves_to_another_number_of_codes(run_tiny: Any, tmp_path: 
     assert bool(filled.all())
 
 
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_warm_start_tells_of_held_out_codes_that_were_trained(
+    run_tiny: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, bare: bool
+) -> None:
+    """Also from a file that was copied without its manifest, and along a chain of warm starts."""
+    short = (ONE_EPOCH, "training.trainer.limit_train_batches=1")
+    first = run_tiny(tmp_path / "first", *short).checkpoint
+    if bare:
+        first = first.rename(tmp_path / "own.ckpt")
+    for start, split, trained in (("same", "seed=42", False), ("other", "seed=7", True)):
+        caplog.clear()
+        warm = run_tiny(tmp_path / start, *short, split, ckpt_path=str(first))
+        assert ("heldout.trained_before" in caplog.text) is trained
+        assert (warm.record["heldout_trained_before"] > 0) is trained
+    again = run_tiny(tmp_path / "third", *short, "seed=7", ckpt_path=str(warm.checkpoint))
+    assert again.record["heldout_trained_before"] == warm.record["heldout_trained_before"]
+
+
 def test_a_warm_start_file_of_another_model_is_refused(run_tiny: Any, tmp_path: Path) -> None:
     first = run_tiny(tmp_path / "first", ONE_EPOCH)
     for manifest in (True, False):
