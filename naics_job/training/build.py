@@ -68,10 +68,21 @@ class Job:
 
 
 def build_inputs(config: Config) -> Inputs:
-    """Prepare what is missing, then read it; the frozen pass over all texts is done here once."""
+    """Prepare the tables that are missing or out of date, then `read_inputs`."""
     for result in prepare_all(config):
         if not result.rebuilt:  # building one has been told
             event(log, logging.INFO, "data.up_to_date", url=result.url, rows=result.rows)
+    return read_inputs(config)
+
+
+def read_inputs(config: Config) -> Inputs:
+    """Read what is prepared; the frozen pass over all texts is done here once.
+
+    Nothing is written but tokens and features, whose names are digests of their content.
+
+    Raises:
+        DataError: a table is missing, damaged or of other settings.
+    """
     data = load_dataset(config)
     base = resolve_base(config.model, cache_folder(config.dirs.data_dir) / "models")
     check_max_tokens(config.data_loader.tokenization.max_tokens, max_positions(base.folder))

@@ -1,21 +1,32 @@
-"""`evaluate`: score the weights of a checkpoint without training."""
+"""`evaluate`: score the weights of a checkpoint without training, on the data they come from."""
+
+from dataclasses import asdict
+from typing import Any
 
 from naics_job.checkpoint.payload import load_payload
-from naics_job.checkpoint.resume import resolve
+from naics_job.checkpoint.resume import ResumePlan, resolve
 from naics_job.config.load import LoadedConfig
+from naics_job.data.derive import current_descriptions
 from naics_job.errors import CheckpointError
 from naics_job.storage.files import cache_folder, join
-from naics_job.training.build import build_inputs, build_job
+from naics_job.training.build import build_job, read_inputs
 from naics_job.training.callbacks.evaluation import evaluate_module
+from naics_job.training.provenance import require_same_inputs, stored_in, warn_of_trained
 from naics_job.training.scoring import Scorecard, score
 from naics_job.training.weights import weights_in
+
+OF_THE_RUN = " as in the run; its settings are config-*.yaml beside its checkpoints"
 
 
 def evaluate_checkpoint(loaded: LoadedConfig, ckpt_path: str) -> Scorecard:
     """Scores of the checkpoint's embedding beside those of the frozen encoder.
 
+    The tables are read as they are: building them could replace those the run was trained on.
+
     Raises:
         CheckpointError: there is no such checkpoint, it is broken or of another architecture.
+        DataError: a table is missing, damaged or of other settings.
+        ConfigError: the data, the base weights or the held-out codes are not those of the run.
     """
     config = loaded.config
     root = join(config.dirs.checkpoint_dir, config.experiment_name)
@@ -24,9 +35,21 @@ def evaluate_checkpoint(loaded: LoadedConfig, ckpt_path: str) -> Scorecard:
         raise CheckpointError(
             f"no checkpoint of {config.experiment_name} to evaluate", "train first, or name a file"
         )
-    inputs = build_inputs(config)
-    job = build_job(config, inputs, plan.run)
     payload = load_payload(plan.local_file, plan.manifest)
+    subject, stored = f"{plan.local_file} cannot be evaluated", _stored_inputs(plan, payload)
+    known = {"data_digest": current_descriptions(config).sha256}  # before any text is encoded
+    require_same_inputs(subject, stored, known, OF_THE_RUN)
+    job = build_job(config, read_inputs(config), plan.run)
+    module = job.module
+    require_same_inputs(subject, stored, module.provenance.inputs, OF_THE_RUN)
     weights = weights_in(payload, plan.local_file, job.architecture)
-    job.module.load_state_dict(weights, strict=False)  # no score asks the memory
-    return score(job, *evaluate_module(job.module, job.datamodule.heldout))
+    module.load_state_dict(weights, strict=False)  # no score asks the memory
+    module.provenance = module.provenance.after(payload)
+    warn_of_trained(module.provenance, payload)
+    return score(job, *evaluate_module(module, job.datamodule.heldout))
+
+
+def _stored_inputs(plan: ResumePlan, payload: dict[str, Any]) -> dict[str, Any]:
+    """What the run froze at its start, and what the checkpoint says, which a bare file has too."""
+    frozen = asdict(plan.run) if plan.run is not None else {}
+    return {**frozen, **stored_in(payload)}
