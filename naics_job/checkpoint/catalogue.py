@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from naics_job.checkpoint.manifest import (
     MANIFEST_SUFFIX,
     CheckpointManifest,
+    Finished,
     RunManifest,
     decode,
 )
@@ -111,9 +112,18 @@ class Catalogue:
         except DataError as error:
             raise CheckpointError(str(error.args[0]), error.hint) from error
 
-    def is_finished(self, run_id: str) -> bool:
-        """Tell whether the run came to its end."""
-        return files.exists(self.url(run_id, FINISHED))
+    def read_finished(self, run_id: str) -> Finished | None:
+        """Return how the run came to its end, None if it did not."""
+        url = self.url(run_id, FINISHED)
+        if not files.exists(url):
+            return None
+        try:
+            values = json.loads(files.read_bytes(url))
+            limits = {str(name): int(limit) for name, limit in values.get("limits", {}).items()}
+            return Finished(step=int(values["step"]), limits=limits)
+        except (DataError, ValueError, KeyError, TypeError, AttributeError) as error:
+            hint = "delete it: the run is then resumed, and finished again"
+            raise CheckpointError(f"{url} cannot be read: {error}", hint) from error
 
     def _list(self, *parts: str) -> list[str]:
         try:

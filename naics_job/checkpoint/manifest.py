@@ -79,6 +79,14 @@ class RunManifest:
     schema_version: int = SCHEMA_VERSION
 
 
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """That a run came to its end, kept as finished.json."""
+
+    step: int
+    limits: dict[str, int]  # what its settings planned, such as max_epochs; empty: unknown
+
+
 Record = TypeVar("Record", CheckpointManifest, RunManifest)
 
 

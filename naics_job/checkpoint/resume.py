@@ -1,7 +1,8 @@
 """Decide from --ckpt-path what a run starts from, and say why.
 
 last         newest checkpoint of the experiment that verifies; none is an error
-auto         as last, else fresh; never fresh beside checkpoints that are all broken
+auto         as last, else fresh; never fresh beside checkpoints that are all broken; a run that is
+             finished is not started again
 FILE or URL  warm start: a new run with the weights of that file
 nothing      fresh: a new run; checkpoints that are there are neither used nor touched
 """
@@ -15,6 +16,7 @@ from naics_job.checkpoint.catalogue import Catalogue
 from naics_job.checkpoint.manifest import (
     MANIFEST_SUFFIX,
     CheckpointManifest,
+    Finished,
     RunManifest,
     decode,
     new_run_id,
@@ -37,7 +39,7 @@ class ResumePlan:
     local_file: Path | None = None
     manifest: CheckpointManifest | None = None  # None too for a warm start file without one
     run: RunManifest | None = None  # what the resumed run froze at its start
-    finished: bool = False  # the resumed run came to its end: the caller decides what that means
+    finished: Finished | None = None  # how the resumed run ended: see `training.finish.is_done`
     skipped: tuple[str, ...] = ()  # why each newer checkpoint was passed over
 
 
@@ -81,7 +83,7 @@ def _resume(
         local_file=_fetch(catalogue.url(manifest.path), cache_dir),
         manifest=manifest,
         run=run,
-        finished=catalogue.is_finished(manifest.run_id),
+        finished=catalogue.read_finished(manifest.run_id),
         skipped=tuple(skipped),
     )
 

@@ -18,6 +18,7 @@ from naics_job.checkpoint.manifest import (
     MANIFEST_SUFFIX,
     CheckpointFacts,
     CheckpointManifest,
+    Finished,
     RunManifest,
     checkpoint_name,
     encode,
@@ -107,10 +108,11 @@ class RunStore:
         """Never prune `manifest`, from which this process resumed."""
         self._resume_source = manifest.path
 
-    def mark_finished(self, step: int) -> None:
-        """Record that the run came to its planned end at `step`."""
+    def mark_finished(self, finished: Finished) -> None:
+        """Record that the run came to its end, which replaces an earlier end."""
         with _as_checkpoint_error():
-            text = json.dumps({"run_id": self.run_id, "step": step, "created_at": timestamp()})
+            named = {"run_id": self.run_id, "created_at": timestamp()}
+            text = json.dumps({**named, **asdict(finished)})
             url = self.catalogue.url(self.run_id, FINISHED)
             files.write_bytes_atomic(url, text.encode() + b"\n")
 

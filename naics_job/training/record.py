@@ -30,7 +30,7 @@ class RunRecord:
     base_model: dict[str, str] = field(default_factory=dict)
     status: str = "running"  # running | finished | stopped | failed
     exit_code: int | None = None
-    error: str | None = None
+    error: str | None = None  # why it failed or stopped
     device: str = "cpu"
     steps: int = 0
     epochs: int = 0
@@ -60,12 +60,12 @@ class RunRecord:
         """Write `<dirs.output_dir>/<experiment_name>/run_record.json` and return its path.
 
         The record of an earlier run that finished is kept as finished_record.json unless this one
-        finished too: the embeddings in that folder are still that run's.
+        finished or exported too: the embeddings in that folder are still that run's.
         """
         self.wall_s = time.monotonic() - started
         self.versions = versions()
         url = record_url(config)
-        if self.status != "finished":
+        if self.status != "finished" and not self.exports:
             _keep_finished(url)
         text = json.dumps(jsonable(dataclasses.asdict(self)), indent=2) + "\n"
         write_bytes_atomic(url, text.encode())

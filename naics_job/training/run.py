@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import lightning.pytorch as pl
 
+from naics_job.checkpoint.manifest import Finished
 from naics_job.checkpoint.resume import ResumePlan, resolve
 from naics_job.config.load import LoadedConfig
 from naics_job.config.schema import Config
@@ -19,10 +20,11 @@ from naics_job.training.build import build_inputs, build_job, steps_per_epoch
 from naics_job.training.callbacks.checkpointing import CheckpointCallback, StoppedBySignalError
 from naics_job.training.callbacks.curriculum import CurriculumCallback
 from naics_job.training.callbacks.evaluation import EvaluationCallback
+from naics_job.training.callbacks.finished import FinishedCallback
 from naics_job.training.callbacks.progress import ProgressCallback
 from naics_job.training.callbacks.throughput import ThroughputCallback
+from naics_job.training.finish import is_done, limits_of, stopped_short
 from naics_job.training.loggers import build_loggers
-from naics_job.training.module import NaicsModule
 from naics_job.training.preflight import check_folders, check_run, warn_of_plan
 from naics_job.training.publish import publish
 from naics_job.training.record import RunRecord
@@ -61,25 +63,51 @@ class Callbacks:
 def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
     """Train one model and return the record of the run, which is also written.
 
+    With `--ckpt-path auto` a run that is finished is left as it is, its files and record too.
+
     Raises:
         NaicsJobError: the run failed or was stopped; the record says so too.
     """
     started, config = time.monotonic(), loaded.config
-    root = join(config.dirs.checkpoint_dir, config.experiment_name)
-    plan = resolve(options.ckpt_path, root, cache_folder(config.dirs.data_dir) / "checkpoints")
+    plan = resolve(
+        options.ckpt_path, _root(config), cache_folder(config.dirs.data_dir) / "checkpoints"
+    )
     bind(run=plan.run_id)
+    if options.ckpt_path == "auto" and is_done(plan, config):
+        return _already_finished(loaded, plan)
     record = RunRecord(run_id=plan.run_id, config_hash=loaded.hash)
     try:
-        _execute(loaded, options, plan, record, started)
-        record.status, record.exit_code = "finished", 0
+        record.error = _execute(loaded, options, plan, record, started) or None
+        record.status, record.exit_code = "stopped" if record.error else "finished", 0
     except SystemExit as error:  # what Lightning makes of a KeyboardInterrupt
         raise KeyboardInterrupt from error
     finally:
-        if record.status != "finished":
+        if record.exit_code is None:
             _note_failure(record, sys.exception())
         if is_main():
             _write_record(record, config, started)
     return record
+
+
+def _already_finished(loaded: LoadedConfig, plan: ResumePlan) -> RunRecord:
+    """What is left to say of a run that ended earlier."""
+    assert plan.finished is not None
+    assert plan.manifest is not None
+    step = plan.finished.step
+    advice = "raise training.trainer.max_epochs to train on; last exports it again"
+    event(log, logging.INFO, "run.already_finished", run=plan.run_id, step=step, advice=advice)
+    return RunRecord(
+        run_id=plan.run_id,
+        config_hash=loaded.hash,
+        status="finished",
+        exit_code=0,
+        steps=step,
+        checkpoint=join(_root(loaded.config), plan.manifest.path),
+    )
+
+
+def _root(config: Config) -> str:
+    return join(config.dirs.checkpoint_dir, config.experiment_name)
 
 
 def _note_failure(record: RunRecord, error: BaseException | None) -> None:
@@ -98,7 +126,7 @@ def _write_record(record: RunRecord, config: Config, started: float) -> None:
     try:
         url = record.write(config, started)
     except NaicsJobError as error:
-        if record.status == "finished":
+        if record.exit_code == 0:
             raise
         event(log, logging.WARNING, "run.record_failed", error=str(error.args[0]))
         return
@@ -107,8 +135,9 @@ def _write_record(record: RunRecord, config: Config, started: float) -> None:
 
 def _execute(
     loaded: LoadedConfig, options: RunOptions, plan: ResumePlan, record: RunRecord, started: float
-) -> None:
-    config = loaded.config
+) -> str:
+    """Train and publish; returns why the run stopped before its planned end, if it did."""
+    config, done = loaded.config, is_done(plan, loaded.config)
     check_trainer(config)
     if not options.skip_validation:
         check_folders(config)
@@ -130,7 +159,7 @@ def _execute(
     )
     if plan.manifest is not None and plan.kind == "resume":
         parts.checkpoints.newest = store.catalogue.url(plan.manifest.path)
-    trainer = build_trainer(config, plan.run_id, module, parts)
+    trainer = build_trainer(config, plan.run_id, parts, done)
     record.device = str(trainer.strategy.root_device)
     resume_file = load_weights(plan, job)
     try:
@@ -138,19 +167,30 @@ def _execute(
     finally:
         _note_progress(record, trainer, parts)
         record.heldout_trained_before = len(module.provenance.heldout_but_trained)
-    if parts.throughput.time_to_first_step_s is None:
+    planned = steps_per_epoch(config, datamodule) * config.training.max_epochs
+    short = "" if done else stopped_short(trainer, planned, parts.evaluation.stopped)
+    if short:
+        event(log, logging.WARNING, "run.stopped_short", reason=short)
+    elif parts.throughput.time_to_first_step_s is None:
         event(log, logging.WARNING, "run.nothing_to_train", steps=trainer.global_step,
               advice="raise training.trainer.max_epochs to train on")  # fmt: skip
-    store.mark_finished(trainer.global_step)
     if is_main():
         publish(config, job, parts.evaluation, record)
+        if not short and not done:  # after the exports: a run without them is not finished
+            store.mark_finished(Finished(step=trainer.global_step, limits=limits_of(config)))
+    return short
 
 
-def build_trainer(config: Config, run_id: str, module: NaicsModule, parts: Callbacks) -> pl.Trainer:
-    """Lightning's Trainer with `training.trainer.*`, our callbacks and our loggers."""
+def build_trainer(config: Config, run_id: str, parts: Callbacks, done: bool) -> pl.Trainer:
+    """Lightning's Trainer with `training.trainer.*`, our callbacks and our loggers.
+
+    With `done` it trains no step.
+    """
     callbacks: list[pl.Callback] = [parts.throughput, parts.curriculum, parts.evaluation]
     if config.training.trainer.get("enable_progress_bar", True):
         callbacks.append(ProgressCallback(parts.throughput))
+    if done:
+        callbacks.append(FinishedCallback())
     return make_trainer(
         config,
         logger=build_loggers(config.dirs.log_dir, config.experiment_name, run_id),

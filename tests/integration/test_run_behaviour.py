@@ -1,17 +1,20 @@
 """How runs fail, stop early, start from other runs and read their settings."""
 
 import json
+import logging
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
 
 from naics_job.checkpoint.manifest import MANIFEST_SUFFIX
-from naics_job.errors import CheckpointError
+from naics_job.errors import CheckpointError, TransientError
 from naics_job.loss.hierarchy import HierarchyLoss
 from naics_job.loss.objective import NonFiniteLossError
+from naics_job.training import run
 from naics_job.training.callbacks.throughput import ThroughputCallback
 from naics_job.training.module import NaicsModule
 
@@ -74,17 +77,25 @@ def test_a_full_disk_while_saving_is_a_checkpoint_error(
 def test_early_stopping_ends_a_run_that_is_finished(run_tiny: Any, tmp_path: Path) -> None:
     early = ("enabled=true", "patience=1", "metric=all/parent@1")
     settings = [f"training.early_stopping.{setting}" for setting in early]
-    out = run_tiny(
-        tmp_path, *settings, "model.eval_every_n_epochs=1", "training.trainer.max_epochs=6",
-        "training.learning_rate=1e-9", "training.scale_learning_rate=1e-9",
-        "model.lora.start_phase=3", "curriculum.phase2_end=1.0",
-    )  # fmt: skip
+    settings += ["model.eval_every_n_epochs=1", "training.trainer.max_epochs=6"]
+    settings += ["training.learning_rate=1e-9", "training.scale_learning_rate=1e-9"]
+    settings += ["model.lora.start_phase=3", "curriculum.phase2_end=1.0"]
+    out = run_tiny(tmp_path, *settings)
     assert out.error is None
     record = out.record
     assert record["status"] == "finished"
     assert record["epochs"] == 2  # the second evaluation is no better than the first
     assert record["metrics"]["all"]["map"] > 0
     assert (tmp_path / "outputs/smoke/embeddings.parquet").exists()
+    run_tiny(tmp_path, *settings, ckpt_path="auto")
+    assert out.record == record
+    (tmp_path / "outputs/smoke/embeddings.parquet").unlink()
+    again = run_tiny(tmp_path, *settings, ckpt_path="last")
+    assert (again.record["status"], again.record["steps"]) == ("finished", record["steps"])
+    assert again.record["metrics"] == record["metrics"]
+    assert (tmp_path / "outputs/smoke/embeddings.parquet").exists()
+    more = run_tiny(tmp_path, *settings, "training.trainer.max_epochs=7", ckpt_path="auto")
+    assert more.record["steps"] > record["steps"]
 
 
 def test_a_warm_start_trains_on_what_its_adapters_say(
@@ -178,6 +189,59 @@ def test_auto_starts_what_never_ran_and_last_refuses(run_tiny: Any, tmp_path: Pa
     out = run_tiny(tmp_path / "auto", ONE_EPOCH, ckpt_path="auto")
     assert out.error is None
     assert out.record["restarts"] == 0
+
+
+def test_auto_leaves_a_finished_run_alone(
+    run_tiny: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when the pod of a finished job is started again."""
+    run_tiny(tmp_path, ONE_EPOCH)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    caplog.set_level(logging.INFO, "naics_job")
+    again = run_tiny(tmp_path, ONE_EPOCH, ckpt_path="auto")
+    assert again.error is None
+    assert "run.already_finished" in caplog.text
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_whose_exports_failed_is_not_finished(
+    run_tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any) -> None:
+        raise TransientError("connection reset")
+
+    monkeypatch.setattr(run, "publish", unreachable)
+    assert isinstance(run_tiny(tmp_path, ONE_EPOCH).error, TransientError)
+    monkeypatch.undo()
+    again = run_tiny(tmp_path, ONE_EPOCH, ckpt_path="auto")
+    assert again.record["exports"]
+
+
+def test_a_time_limit_stops_a_run_that_is_not_finished(
+    run_tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = run_tiny(tmp_path / "straight")
+    original = Timer.on_train_batch_end
+
+    def late(self: Timer, trainer: Any, *rest: Any) -> None:
+        self._offset = 3600 if trainer.global_step == 7 else 0
+        original(self, trainer, *rest)
+
+    monkeypatch.setattr(Timer, "on_train_batch_end", late)
+    limited = "training.trainer.max_time=00:01:00:00"
+    folder = tmp_path / "stopped"
+    for ckpt_path in (None, "auto"):  # a restart within the same limit trains nothing
+        stopped = run_tiny(folder, limited, ckpt_path=ckpt_path)
+        record = stopped.record
+        assert stopped.error is None
+        assert (record["status"], record["exit_code"], record["steps"]) == ("stopped", 0, 7)
+        assert "max_time ended the run after step 7 of 21" in record["error"]
+        assert record["exports"]
+        assert not (stopped.checkpoint.parent / "finished.json").exists()
+    more = run_tiny(folder, "training.trainer.max_time=00:03:00:00", ckpt_path="auto")
+    assert more.losses == straight.losses
+    assert more.record["status"] == "finished"
+    assert (more.checkpoint.parent / "finished.json").exists()
 
 
 def test_part_of_an_epoch_resumes_at_its_end_too(

@@ -134,7 +134,7 @@ def test_checkpoints_verify_and_the_adapters_have_moved(trained: Trained) -> Non
     assert manifest is not None
     assert skipped == []
     assert (manifest.step, manifest.epoch, manifest.phase) == (21, 3, 3)
-    assert catalogue.is_finished(manifest.run_id)
+    assert catalogue.read_finished(manifest.run_id)
     assert trained.record["checkpoint"].endswith(manifest.path)
     folder = newest_checkpoint(trained).parent
     assert len(list(folder.glob("step-*.ckpt"))) == 2  # checkpoint.keep_last

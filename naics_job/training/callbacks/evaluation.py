@@ -28,6 +28,7 @@ class EvaluationCallback(pl.Callback):
         self.history: list[dict[str, Any]] = []
         self._newest: tuple[int, EvaluationReport, Encoded] | None = None  # step it was made at
         self.best, self.without_progress = float("-inf"), 0
+        self.stopped = False  # whether this process stopped early
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make up for the evaluation of an epoch whose last step was the last before a resume."""
@@ -86,7 +87,7 @@ class EvaluationCallback(pl.Callback):
             event(
                 log, logging.INFO, "early_stopping", metric=self.early.metric, best=sign * self.best
             )
-            trainer.should_stop = True
+            trainer.should_stop = self.stopped = True
 
     def state_dict(self) -> dict[str, Any]:
         return {

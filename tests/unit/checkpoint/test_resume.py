@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from naics_job.checkpoint.manifest import CheckpointFacts, RunManifest
+from naics_job.checkpoint.manifest import CheckpointFacts, Finished, RunManifest
 from naics_job.checkpoint.payload import load_payload, save_payload
 from naics_job.checkpoint.resume import resolve
 from naics_job.checkpoint.store import RunStore
@@ -40,7 +40,7 @@ def test_last_is_the_newest_that_verifies(
     url = files.join(root, "run-a", "step-00000030.ckpt")
     files.write_bytes_atomic(url, files.read_bytes(url)[:-1])
     plan = resolve("last", root, tmp_path / "cache")
-    assert (plan.kind, plan.run_id, plan.finished) == ("resume", "run-a", False)
+    assert (plan.kind, plan.run_id, plan.finished) == ("resume", "run-a", None)
     assert plan.manifest is not None
     assert plan.manifest.step == 20
     assert plan.run == run_manifest("run-a")
@@ -57,10 +57,10 @@ def test_a_finished_run_is_said_to_be_finished(
 ) -> None:
     store = RunStore(root, "run-a", 3)
     save(store, tmp_path, facts, 100)
-    store.mark_finished(100)
+    store.mark_finished(Finished(step=100, limits={"max_epochs": 10}))
     plan = resolve(ckpt_path, root, tmp_path / "cache")
     assert plan.kind == "resume"
-    assert plan.finished
+    assert plan.finished == Finished(step=100, limits={"max_epochs": 10})
 
 
 def test_last_without_checkpoints_is_an_error_and_auto_starts_fresh(

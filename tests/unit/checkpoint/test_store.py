@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from naics_job.checkpoint.catalogue import Catalogue
-from naics_job.checkpoint.manifest import CheckpointFacts, CheckpointManifest, RunManifest
+from naics_job.checkpoint.manifest import (
+    CheckpointFacts,
+    CheckpointManifest,
+    Finished,
+    RunManifest,
+)
 from naics_job.checkpoint.store import RunStore
 from naics_job.errors import CheckpointError, DataError
 from naics_job.storage import files
@@ -280,10 +285,18 @@ def test_run_json_is_written_once(
 
 
 def test_a_finished_run_says_so(root: str, store: RunStore) -> None:
-    assert not Catalogue(root).is_finished("run-a")
-    store.mark_finished(100)
-    assert Catalogue(root).is_finished("run-a")
-    assert not Catalogue(root).is_finished("run-b")
+    assert Catalogue(root).read_finished("run-a") is None
+    for end in (Finished(step=100, limits={"max_epochs": 2}), Finished(step=150, limits={})):
+        store.mark_finished(end)
+        assert Catalogue(root).read_finished("run-a") == end
+    assert Catalogue(root).read_finished("run-b") is None
+    url = files.join(root, "run-a", "finished.json")
+    files.write_bytes_atomic(url, b'{"run_id": "run-a", "step": 7}')  # of an older version
+    assert Catalogue(root).read_finished("run-a") == Finished(step=7, limits={})
+    for damaged in (b"{", b"[]", b'{"step": "x"}', b'{"limits": {}}', b'{"step": 1, "limits": 3}'):
+        files.write_bytes_atomic(url, damaged)
+        with pytest.raises(CheckpointError, match=r"finished\.json cannot be read"):
+            Catalogue(root).read_finished("run-a")
 
 
 def test_a_full_disk_is_a_checkpoint_error_and_harms_nothing(
