@@ -24,7 +24,10 @@ def evaluate(
 ) -> None:
     """Measure how good a checkpoint is.
 
-    On all codes and on the held-out ones, which training never saw."""
+    On all codes and on the held-out ones: no training step takes one as anchor, positive or
+    negative, mines or clusters one, or encodes its texts. Texts of other codes may name them: a
+    parent's examples, a sibling's exclusions, the description a parent copies from its only child.
+    """
     with exit_on_error(verbose):
         loaded = read_settings(config, profile, overrides, verbose)
 

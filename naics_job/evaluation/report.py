@@ -57,7 +57,7 @@ def evaluate(
     Args:
         points: on the hyperboloid of `curvature`.
         taxonomy: the tree to compare with.
-        heldout: positions of codes that training never saw; each is a query against all codes.
+        heldout: positions of codes without a part in training; each is a query against all codes.
         curvature: c > 0.
         block_rows: rows of the distance matrix held at a time.
 

@@ -21,6 +21,7 @@ class ModelCard:
     curvature: float  # c > 0, as trained
     metrics: Mapping[str, Mapping[str, float]]  # all | heldout -> metric -> value
     baseline: Mapping[str, Mapping[str, float]]
+    heldout_trained_before: int  # held-out codes trained by runs whose weights this one took
 
 
 def card_text(card: ModelCard, settings: Mapping[str, Any], base: BaseWeights) -> str:
@@ -42,8 +43,10 @@ def card_text(card: ModelCard, settings: Mapping[str, Any], base: BaseWeights) -
         "",
         "## Quality",
         "",
-        "Held-out codes were never seen in training. The baseline is the cosine of the frozen base",
-        "encoder's mean channel, scored by the same code.",
+        *heldout_lines(card.heldout_trained_before),
+        "",
+        "The baseline is the cosine of the frozen base encoder's mean channel, scored by the same",
+        "code.",
         "",
         *quality_table(card.metrics, card.baseline),
         "",
@@ -61,6 +64,22 @@ def card_text(card: ModelCard, settings: Mapping[str, Any], base: BaseWeights) -
         "it is no probability that a business belongs to a code.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def heldout_lines(trained_before: int) -> list[str]:
+    """What being held out means, and for how many codes it does not."""
+    lines = [
+        "No training step of this run takes a held-out code as anchor, positive or negative, mines",
+        "or clusters one, or encodes its texts. Texts of other codes may name it: the examples of",
+        "its parent, the exclusions of a sibling, and the description of a parent without other",
+        "children, which is a copy of its own.",
+    ]
+    if trained_before:
+        lines.append(
+            f"{trained_before} of the held-out codes were trained by the runs whose weights this "
+            "one started from."
+        )
+    return lines
 
 
 def quality_table(

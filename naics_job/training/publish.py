@@ -47,6 +47,7 @@ def publish(config: Config, job: Job, evaluation: EvaluationCallback, record: Ru
         curvature=curvature,
         metrics=record.metrics,
         baseline=record.baseline,
+        heldout_trained_before=record.heldout_trained_before,
     )
     settings = {
         "model": asdict(config.model),

@@ -4,6 +4,13 @@ from naics_job.export.card import ModelCard, card_text, search_table
 from naics_job.model.weights import BaseWeights
 
 
+def card(trained_before: int = 0) -> str:
+    """A card whose run has another curvature than its settings."""
+    facts = ModelCard("run-1", "tiny", "bundled", "d" * 64, 2.5, {}, {}, trained_before)
+    settings = {"model": {"base_model_name": "base"}, "loss": {"curvature": 1.0}}
+    return card_text(facts, settings, BaseWeights(Path("base"), "folder", "0" * 64))
+
+
 def test_search_scores_are_shown_beside_the_baseline() -> None:
     scores = {"top@1": 0.5, "top@5": 0.75, "mrr": 0.625, "num_queries": 909.0}
     frozen = {"top@1": 0.25, "top@5": 0.5, "mrr": 0.375, "num_queries": 909.0}
@@ -22,7 +29,12 @@ def test_no_queries_no_table() -> None:
 
 
 def test_the_curvature_is_the_trained_one_not_the_setting() -> None:
-    card = ModelCard("run-1", "tiny", "bundled", "d" * 64, 2.5, {}, {})
-    settings = {"model": {"base_model_name": "base"}, "loss": {"curvature": 1.0}}
-    text = card_text(card, settings, BaseWeights(Path("base"), "folder", "0" * 64))
-    assert "hyperboloid of curvature -2.5." in text
+    assert "hyperboloid of curvature -2.5." in card()
+
+
+def test_the_card_says_what_held_out_means() -> None:
+    assert "never seen" not in card()
+    for word in ("anchor", "positive", "negative", "mines", "clusters", "encodes", "may name it"):
+        assert word in card()
+    assert "started from" not in card()
+    assert "3 of the held-out codes were trained by the runs whose" in card(trained_before=3)

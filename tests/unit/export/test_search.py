@@ -88,7 +88,7 @@ def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
             parameter.add_(torch.randn(parameter.shape), alpha=0.1)
     max_tokens = asdict(config.data_loader.tokenization.max_tokens)
     settings = {"model": asdict(config.model), "loss": asdict(config.loss)}
-    card = ModelCard("run-1", "tiny", "bundled", "d" * 64, 1.0, {}, {})
+    card = ModelCard("run-1", "tiny", "bundled", "d" * 64, 1.0, {}, {}, 0)
     made = Trained(config, base, encoder, embedder, settings | {"max_tokens": max_tokens}, card)
     taxonomy = Taxonomy.from_codes(list(CODES), list(CODES.values()))
     points = made.embed(list(taxonomy.titles))
