@@ -10,6 +10,7 @@ from dataclasses import replace
 from naics_job.config.load import LoadedConfig, config_hash
 from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
+from naics_job.errors import ConfigError
 from naics_job.observability.logs import event
 from naics_job.training.record import RunRecord
 from naics_job.training.run import RunOptions, run_training
@@ -34,7 +35,11 @@ def run_sequence(loaded: LoadedConfig, options: RunOptions) -> list[RunRecord]:
 
 
 def stage_epochs(config: Config) -> dict[Phase, int]:
-    """Epochs of each stage, from the borders of the curriculum; phases without width drop out."""
+    """Epochs of each stage, from the borders of the curriculum; phases without width drop out.
+
+    Raises:
+        ConfigError: the length of the run is set in steps.
+    """
     ends = config.curriculum
     widths = {
         Phase.STRUCTURAL: ends.phase1_end,
@@ -45,6 +50,12 @@ def stage_epochs(config: Config) -> dict[Phase, int]:
         widths[Phase.GEOMETRIC] = 1 - ends.phase1_end
         widths[Phase.MITIGATION] = 0.0
     epochs = config.training.max_epochs
+    if config.training.max_steps != -1:
+        raise ConfigError(
+            f"training.trainer.max_steps={config.training.max_steps} would end every stage early: "
+            "train-seq shares out epochs",
+            "leave max_steps out and set training.trainer.max_epochs",
+        )
     return {phase: max(1, round(width * epochs)) for phase, width in widths.items() if width > 0}
 
 

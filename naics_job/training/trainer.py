@@ -31,6 +31,8 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
     if arguments.get("precision") == "auto":
         on_gpu = arguments.get("accelerator") != "cpu" and torch.cuda.is_available()
         arguments["precision"] = "16-mixed" if on_gpu else "32-true"
+    if config.training.repeats_batches:  # Lightning's way replaces the sampler; ours does not
+        arguments["limit_train_batches"] = arguments.pop("overfit_batches")
     arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))
     arguments["enable_progress_bar"] = False  # ours knows the phases
     try:
