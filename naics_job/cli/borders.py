@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from naics_job.config.data_schema import DataConfig
+from naics_job.config.length import plan_length
 from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Borders, Curriculum, Phase
 from naics_job.taxonomy.codes import bundled_titles, level_of, sector_of
@@ -39,7 +40,7 @@ class Plan:
     processes_assumed: bool
     anchors_per_step: int
     steps_per_epoch: int
-    max_epochs: int
+    max_epochs: int  # that are begun
     total_steps: int
     spans: tuple[PhaseSpan, ...]
     warnings: tuple[str, ...]
@@ -60,9 +61,9 @@ def planned_phases(config: Config) -> Plan:
     )
     # the head of a lone sector is related to every code, so it has no negatives and is no anchor
     num_anchors = num_codes - num_heldout - (_num_sectors(config.data) == 1)
-    per_epoch = math.ceil(num_anchors / anchors)
-    total = per_epoch * training.max_epochs
-    borders = Borders.planned(config.curriculum, total, None)
+    batches = math.ceil(num_anchors / anchors)
+    length = plan_length(training, batches, training.accumulate_grad_batches)
+    borders = Borders.planned(config.curriculum, length.total_steps, None)
     curriculum = Curriculum(config.curriculum, config.sampling, borders)
     return Plan(
         num_codes=num_codes,
@@ -71,11 +72,11 @@ def planned_phases(config: Config) -> Plan:
         num_processes=processes,
         processes_assumed=assumed,
         anchors_per_step=anchors,
-        steps_per_epoch=per_epoch,
-        max_epochs=training.max_epochs,
-        total_steps=total,
-        spans=tuple(_spans(borders, per_epoch)),
-        warnings=tuple(curriculum.preflight(training.max_epochs, per_epoch)),
+        steps_per_epoch=length.steps_per_epoch,
+        max_epochs=length.epochs,
+        total_steps=length.total_steps,
+        spans=tuple(_spans(borders, length.steps_per_epoch)),
+        warnings=tuple(curriculum.preflight(length)),
     )
 
 

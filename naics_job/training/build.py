@@ -9,6 +9,7 @@ import torch
 
 from naics_job.checkpoint.manifest import RunManifest
 from naics_job.checkpoint.payload import architecture_of
+from naics_job.config.length import RunLength, plan_length
 from naics_job.config.schema import Config
 from naics_job.curriculum.false_negatives import ClusterState
 from naics_job.curriculum.mining import MemoryBank
@@ -54,6 +55,7 @@ class Job:
     inputs: Inputs
     datamodule: NaicsDataModule
     module: NaicsModule
+    length: RunLength
 
     @property
     def architecture(self) -> str:
@@ -107,11 +109,12 @@ def build_job(
         global_batch_size=global_batch_size(config, started),
         micro_batches=config.training.accumulate_grad_batches,
     )
-    total_steps = steps_per_epoch(config, datamodule) * config.training.max_epochs
+    micro_batches = datamodule.dataset.micro_batches
+    length = plan_length(config.training, datamodule.steps_per_epoch, micro_batches)
     frozen = Borders.from_dict(started.borders) if started else None  # type: ignore[arg-type]
-    borders = Borders.planned(config.curriculum, total_steps, frozen)
+    borders = Borders.planned(config.curriculum, length.total_steps, frozen)
     if only_phase is not None:
-        borders = Borders(total_steps, *STAGE_ENDS[only_phase], two_phase=False)
+        borders = Borders(length.total_steps, *STAGE_ENDS[only_phase], two_phase=False)
     curriculum = Curriculum(config.curriculum, config.sampling, borders)
     torch.manual_seed(config.seed)
     embedder = NaicsEmbedder(config.model, config.loss, inputs.encoder.hidden_size)
@@ -123,7 +126,8 @@ def build_job(
     planner = NegativePlanner(config, datamodule.negatives, bank, clusters)
     sources = Sources(taxonomy, inputs.tokens, inputs.features)
     network = Network(inputs.encoder, embedder, bank)
-    return Job(inputs, datamodule, NaicsModule(config, sources, network, planner, curriculum))
+    module = NaicsModule(config, sources, network, planner, curriculum)
+    return Job(inputs, datamodule, module, length)
 
 
 def global_batch_size(config: Config, started: RunManifest | None) -> int:
@@ -142,26 +146,6 @@ def global_batch_size(config: Config, started: RunManifest | None) -> int:
             "change data_loader.global_batch_size or training.trainer.accumulate_grad_batches",
         )
     return wanted
-
-
-def steps_per_epoch(config: Config, datamodule: NaicsDataModule) -> int:
-    """Optimizer steps that an epoch really has, `training.trainer.limit_train_batches` counted in.
-
-    Raises:
-        ConfigError: the limit leaves no whole optimizer step, or ends in the middle of one.
-    """
-    limit = config.training.trainer.get("limit_train_batches")
-    if limit is None:
-        return datamodule.steps_per_epoch
-    batches, parts = len(datamodule.dataset), config.training.accumulate_grad_batches
-    kept = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
-    if kept < 1 or kept % parts:
-        raise ConfigError(
-            f"training.trainer.limit_train_batches={limit} keeps {kept} of {batches} batches, "
-            f"which are no whole optimizer steps of {parts}",
-            f"keep a multiple of training.trainer.accumulate_grad_batches={parts}, at least one",
-        )
-    return kept // parts
 
 
 def encoding_device(config: Config) -> torch.device:

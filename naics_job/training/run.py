@@ -15,7 +15,7 @@ from naics_job.distributed import is_main
 from naics_job.errors import NaicsJobError
 from naics_job.observability.logs import bind, event
 from naics_job.storage.files import cache_folder, join
-from naics_job.training.build import build_inputs, build_job, steps_per_epoch
+from naics_job.training.build import build_inputs, build_job
 from naics_job.training.callbacks.checkpointing import CheckpointCallback, StoppedBySignalError
 from naics_job.training.callbacks.curriculum import CurriculumCallback
 from naics_job.training.callbacks.evaluation import EvaluationCallback
@@ -120,7 +120,7 @@ def _execute(
     if not options.skip_validation:
         check_run(config, inputs.data, inputs.tokens, datamodule)
         if options.only_phase is None:
-            warn_of_plan(config, module, steps_per_epoch(config, datamodule))
+            warn_of_plan(config, module, job.length)
     store = open_store(loaded, plan, job)
     parts = Callbacks(
         ThroughputCallback(started),
@@ -139,7 +139,7 @@ def _execute(
         _note_progress(record, trainer, parts)
     if parts.throughput.time_to_first_step_s is None:
         event(log, logging.WARNING, "run.nothing_to_train", steps=trainer.global_step,
-              advice="raise training.trainer.max_epochs to train on")  # fmt: skip
+              advice="raise training.trainer.max_epochs or max_steps to train on")  # fmt: skip
     store.mark_finished(trainer.global_step)
     if is_main():
         publish(config, job, parts.evaluation, record)

@@ -185,6 +185,44 @@ def test_more_epochs_keep_the_borders_until_asked_to_rescale(
     assert rescaled.losses[18] != straight.losses[18]  # still phase 2, adapters rest
 
 
+def test_a_length_in_steps_resumes_as_one_in_epochs_does(
+    run_tiny: Any, at_step: Interrupt, tmp_path: Path
+) -> None:
+    """The 21 steps of three epochs: stopped by a signal, and ended within and after an epoch."""
+    straight = run_tiny(tmp_path / "straight")
+    ckpt_path = None
+    for stop_at, max_steps in ((3, 21), (None, 7), (None, 11), (17, 21), (None, 21)):
+        at_step(stop_at, stop(signal.SIGTERM))
+        length = ("training.trainer.max_epochs=-1", f"training.trainer.max_steps={max_steps}")
+        out = run_tiny(tmp_path / "steps", *length, ckpt_path=ckpt_path)
+        assert out.record["steps"] == (stop_at or max_steps)
+        ckpt_path = "last"
+    assert out.losses == straight.losses
+    assert differences(out.weights, straight.weights) == []
+    assert [span["first_step"] for span in out.record["phases"]] == [0, 9, 17]
+
+
+@pytest.mark.parametrize(
+    ("setting", "steps"),
+    [
+        ("max_time=00:00:00:00", 0),
+        ("fast_dev_run=2", 2),
+        ("overfit_batches=2", 6),
+        ("deterministic=true", LAST_STEP),
+        ("detect_anomaly=true", LAST_STEP),
+        ("precision=bf16-mixed", LAST_STEP),
+    ],
+)
+def test_other_arguments_of_the_trainer_work(
+    run_tiny: Any, tmp_path: Path, setting: str, steps: int
+) -> None:
+    out = run_tiny(tmp_path, f"training.trainer.{setting}")
+    torch.use_deterministic_algorithms(False)
+    torch.autograd.set_detect_anomaly(False)
+    assert out.error is None
+    assert out.record["steps"] == steps
+
+
 def test_a_finished_run_is_exported_again_and_says_so(
     run_tiny: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

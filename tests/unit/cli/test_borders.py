@@ -78,6 +78,32 @@ def test_anchors_per_step(
     assert (result.num_processes, result.processes_assumed) == (processes, assumed)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "per_epoch", "total", "third"),
+    [
+        (["training.trainer.limit_train_batches=10"], 10, 100, 70),
+        (["training.trainer.limit_train_batches=0.2"], 13, 130, 91),
+        (["training.trainer.max_steps=100"], 65, 100, 70),
+        (["training.trainer.max_steps=9999"], 65, 650, 455),
+        (["training.trainer.max_epochs=-1", "training.trainer.max_steps=200"], 65, 200, 140),
+        (["training.trainer.fast_dev_run=10"], 10, 10, 7),
+    ],
+)
+def test_limits_shorten_the_run_and_move_its_phases(
+    overrides: list[str], per_epoch: int, total: int, third: int
+) -> None:
+    result = plan(*overrides)
+    assert (result.steps_per_epoch, result.total_steps) == (per_epoch, total)
+    assert result.spans[2].start_step == third
+    assert result.spans[2].end_step == total
+
+
+def test_a_run_that_is_cut_short_says_so() -> None:
+    loaded = load_config(overrides=[*GIVEN, "training.trainer.max_steps=100"])
+    text = as_table(loaded, planned_phases(loaded.config))
+    assert "2 epochs of 65 steps = 130 optimizer steps cut to 100 (max_steps)" in text
+
+
 def test_a_late_clustering_start_is_warned_of() -> None:
     overrides = ["curriculum.fn_curriculum_start_epoch=99"]
     loaded = load_config(overrides=overrides)

@@ -1,6 +1,5 @@
 """Sizes of batches and epochs, worked out before anything is built."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from naics_job.config.load import load_config
 from naics_job.config.schema import Config
 from naics_job.errors import ConfigError
 from naics_job.training import build
-from naics_job.training.build import global_batch_size, steps_per_epoch
+from naics_job.training.build import global_batch_size
 
 
 def config(*overrides: str) -> Config:
@@ -44,27 +43,3 @@ def test_a_size_that_cannot_be_cut_is_refused(monkeypatch: pytest.MonkeyPatch) -
     assert "data_loader.global_batch_size" in caught.value.hint
     with pytest.raises(ConfigError, match="6 anchors"):
         global_batch_size(config(), started(6))
-
-
-@pytest.mark.parametrize(
-    ("limit", "accumulate", "steps"),
-    [("null", 1, 20), ("null", 2, 10), ("6", 1, 6), ("6", 2, 3), ("0.5", 1, 10), ("99", 1, 20)],
-)
-def test_limited_epochs_have_fewer_steps(limit: str, accumulate: int, steps: int) -> None:
-    datamodule: Any = SimpleNamespace(dataset=range(20), steps_per_epoch=20 // accumulate)
-    settings = config(
-        f"training.trainer.limit_train_batches={limit}",
-        f"training.trainer.accumulate_grad_batches={accumulate}",
-    )
-    assert steps_per_epoch(settings, datamodule) == steps
-
-
-@pytest.mark.parametrize("limit", ["5", "0.01"])
-def test_a_limit_within_a_step_is_refused(limit: str) -> None:
-    datamodule: Any = SimpleNamespace(dataset=range(20), steps_per_epoch=10)
-    settings = config(
-        f"training.trainer.limit_train_batches={limit}",
-        "training.trainer.accumulate_grad_batches=2",
-    )
-    with pytest.raises(ConfigError, match="limit_train_batches"):
-        steps_per_epoch(settings, datamodule)
