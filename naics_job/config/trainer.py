@@ -16,12 +16,16 @@ TRAINER_KEY = "training.trainer"
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 DURATION = re.compile(r"\d+:\d{1,2}:\d{1,2}:\d{1,2}")
 TIME_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
-PRECISIONS = (
-    "auto",
-    *("16-mixed", "bf16-mixed", "32-true", "64-true", "16-true", "bf16-true"),
-    *("transformer-engine", "transformer-engine-float16"),
-    *("16", "32", "64", "bf16"),
-)
+PRECISIONS = ("auto", "16-mixed", "bf16-mixed", "32-true", "16", "32", "bf16")
+# Lightning would convert weights and batches: losses need float32, and the features are kept so.
+REFUSED_PRECISIONS = {  # -> the nearest one that works
+    "64-true": "32-true",
+    "64": "32-true",
+    "16-true": "16-mixed",
+    "bf16-true": "bf16-mixed",
+    "transformer-engine": "bf16-mixed",
+    "transformer-engine-float16": "16-mixed",
+}
 
 
 def _whole(value: object, low: int = 1) -> bool:
@@ -77,7 +81,10 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "devices": (_devices, "auto, a number of devices, -1 for all, or a list of indices"),
     "num_nodes": _WHOLE,
     "strategy": (lambda v: isinstance(v, str) and bool(v), "the name of a strategy, such as ddp"),
-    "precision": (lambda v: str(v) in PRECISIONS, "one of " + ", ".join(PRECISIONS)),
+    "precision": (
+        lambda v: v is None or str(v) in PRECISIONS,
+        "one of " + ", ".join(PRECISIONS) + "; weights and losses stay float32 in all of them",
+    ),
     "accumulate_grad_batches": _WHOLE,
     "gradient_clip_val": (lambda v: v is None or _number(v), "a number at or above 0, or null"),
     "gradient_clip_algorithm": (lambda v: v in (None, "norm", "value"), "norm, value or null"),
@@ -160,7 +167,9 @@ def check_trainer(values: Mapping[str, Any]) -> None:
     for name in dict.fromkeys((*REQUIRED_ARGUMENTS, *values)):
         accepts, expected = _EXPECTED[name]
         value = values.get(name)
-        require(accepts(value), f"{TRAINER_KEY}.{name}", value, expected)
+        near = REFUSED_PRECISIONS.get(str(value)) if name == "precision" else None
+        hint = f"the nearest is {TRAINER_KEY}.{name}={near}" if near else ""
+        require(accepts(value), f"{TRAINER_KEY}.{name}", value, expected, hint)
     endless = values.get("max_epochs") in (None, -1) and values.get("max_steps", -1) == -1
     hint = f"set {TRAINER_KEY}.max_steps as well, or a number of epochs"
     key, expected = f"{TRAINER_KEY}.max_epochs", "a number of epochs when max_steps is not set"

@@ -127,6 +127,24 @@ def test_a_trainer_argument_of_ours_says_why_and_what_instead(
     assert instead in error.hint
 
 
+@pytest.mark.parametrize(
+    ("precision", "nearest"),
+    [
+        ("64-true", "32-true"),
+        ("64", "32-true"),
+        ("16-true", "16-mixed"),
+        ("bf16-true", "bf16-mixed"),
+        ("transformer-engine", "bf16-mixed"),
+        ("transformer-engine-float16", "16-mixed"),
+    ],
+)
+def test_a_precision_that_would_convert_the_weights(precision: str, nearest: str) -> None:
+    error = refusal(overrides=(f"training.trainer.precision={precision}",))
+    assert precision in str(error.args[0])
+    assert "losses stay float32" in str(error.args[0])
+    assert error.hint == f"the nearest is training.trainer.precision={nearest}"
+
+
 @pytest.mark.parametrize("argument", ["data_loader.batch_size", "=3", "loss.=3", ".x=1"])
 def test_an_argument_that_is_no_setting(argument: str) -> None:
     assert "KEY=VALUE" in str(refusal(overrides=(argument,)))

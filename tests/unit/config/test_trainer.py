@@ -10,6 +10,7 @@ from naics_job.config.load import load_config
 from naics_job.config.trainer import (
     PRECISIONS,
     REFUSED_ARGUMENTS,
+    REFUSED_PRECISIONS,
     TRAINER_ARGUMENTS,
     check_trainer,
 )
@@ -90,7 +91,10 @@ def test_every_precision_is_known_to_the_trainer() -> None:
     known: set[str] = set()
     for group in ("_PRECISION_INPUT_INT", "_PRECISION_INPUT_STR", "_PRECISION_INPUT_STR_ALIAS"):
         known |= {str(value) for value in typing.get_args(getattr(precision, group))}
-    assert set(PRECISIONS) - {"auto"} == known
+    taken = set(PRECISIONS) - {"auto"}
+    assert not taken & set(REFUSED_PRECISIONS)
+    assert taken | set(REFUSED_PRECISIONS) == known
+    assert set(REFUSED_PRECISIONS.values()) <= taken
 
 
 def test_the_packaged_values_build_a_trainer(trainer_class: Any, tmp_path: Any) -> None:
