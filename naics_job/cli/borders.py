@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from naics_job.config.batches import plan_batches
 from naics_job.config.data_schema import DataConfig
 from naics_job.config.length import plan_length
 from naics_job.config.schema import Config
@@ -39,6 +40,7 @@ class Plan:
     num_processes: int
     processes_assumed: bool
     anchors_per_step: int
+    micro_batches: int
     steps_per_epoch: int
     max_epochs: int  # that are begun
     total_steps: int
@@ -55,14 +57,11 @@ def planned_phases(config: Config) -> Plan:
     share = config.data_loader.val_split
     num_heldout = max(1, round(share * num_leaves)) if share > 0 else 0
     processes, assumed = _num_processes(config)
-    training = config.training
-    anchors = config.data_loader.global_batch_size or (
-        config.data_loader.batch_size * processes * training.accumulate_grad_batches
-    )
+    cut = plan_batches(config, processes)
     # the head of a lone sector is related to every code, so it has no negatives and is no anchor
     num_anchors = num_codes - num_heldout - (_num_sectors(config.data) == 1)
-    batches = math.ceil(num_anchors / anchors)
-    length = plan_length(training, batches, training.accumulate_grad_batches)
+    batches = math.ceil(num_anchors / cut.global_batch_size)
+    length = plan_length(config.training, batches, cut.micro_batches)
     borders = Borders.planned(config.curriculum, length.total_steps, None)
     curriculum = Curriculum(config.curriculum, config.sampling, borders)
     return Plan(
@@ -71,7 +70,8 @@ def planned_phases(config: Config) -> Plan:
         num_heldout=num_heldout,
         num_processes=processes,
         processes_assumed=assumed,
-        anchors_per_step=anchors,
+        anchors_per_step=cut.global_batch_size,
+        micro_batches=cut.micro_batches,
         steps_per_epoch=length.steps_per_epoch,
         max_epochs=length.epochs,
         total_steps=length.total_steps,

@@ -9,6 +9,7 @@ import torch
 
 from naics_job.checkpoint.manifest import RunManifest
 from naics_job.checkpoint.payload import architecture_of
+from naics_job.config.batches import plan_batches
 from naics_job.config.length import RunLength, plan_length
 from naics_job.config.schema import Config
 from naics_job.curriculum.false_negatives import ClusterState
@@ -19,7 +20,6 @@ from naics_job.data.datamodule import NaicsDataModule
 from naics_job.data.prepare import NaicsData, load_dataset, prepare_all
 from naics_job.data.tokens import TokenStore
 from naics_job.distributed import world_size
-from naics_job.errors import ConfigError
 from naics_job.model.embedder import NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder, check_max_tokens
 from naics_job.model.features import FrozenFeatures, open_or_compute
@@ -103,14 +103,14 @@ def build_job(
         started: what the run froze at its first start, None when it starts now.
         only_phase: stay in this phase from the first step to the last.
     """
+    batches = plan_batches(config, world_size(), started.global_batch_size if started else None)
     datamodule = NaicsDataModule(
         inputs.data,
         config,
-        global_batch_size=global_batch_size(config, started),
-        micro_batches=config.training.accumulate_grad_batches,
+        global_batch_size=batches.global_batch_size,
+        micro_batches=batches.micro_batches,
     )
-    micro_batches = datamodule.dataset.micro_batches
-    length = plan_length(config.training, datamodule.steps_per_epoch, micro_batches)
+    length = plan_length(config.training, datamodule.steps_per_epoch, batches.micro_batches)
     frozen = Borders.from_dict(started.borders) if started else None  # type: ignore[arg-type]
     borders = Borders.planned(config.curriculum, length.total_steps, frozen)
     if only_phase is not None:
@@ -128,24 +128,6 @@ def build_job(
     network = Network(inputs.encoder, embedder, bank)
     module = NaicsModule(config, sources, network, planner, curriculum)
     return Job(inputs, datamodule, module, length)
-
-
-def global_batch_size(config: Config, started: RunManifest | None) -> int:
-    """Anchors per optimizer step: frozen at the first start, else as set, else as it adds up.
-
-    Raises:
-        ConfigError: the processes and their micro-batches do not make up that number.
-    """
-    parts = world_size() * config.training.accumulate_grad_batches
-    own = config.data_loader.batch_size * parts
-    wanted = started.global_batch_size if started else config.data_loader.global_batch_size or own
-    if wanted % parts:
-        raise ConfigError(
-            f"a global batch of {wanted} anchors cannot be cut into {parts} equal parts "
-            f"({world_size()} processes x training.trainer.accumulate_grad_batches)",
-            "change data_loader.global_batch_size or training.trainer.accumulate_grad_batches",
-        )
-    return wanted
 
 
 def encoding_device(config: Config) -> torch.device:

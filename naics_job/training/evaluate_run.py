@@ -24,7 +24,7 @@ def evaluate_checkpoint(loaded: LoadedConfig, ckpt_path: str) -> Scorecard:
             f"no checkpoint of {config.experiment_name} to evaluate", "train first, or name a file"
         )
     inputs = build_inputs(config)
-    job = build_job(config, inputs, plan.run)
+    job = build_job(config, inputs)  # no batch is drawn, so the sizes of the run do not matter
     payload = load_payload(plan.local_file, plan.manifest, job.architecture)
     job.module.load_state_dict(payload["state_dict"])
     return score(job, *evaluate_module(job.module, job.datamodule.heldout))

@@ -15,14 +15,13 @@ from naics_job.distributed import is_main
 from naics_job.errors import NaicsJobError
 from naics_job.observability.logs import bind, event
 from naics_job.storage.files import cache_folder, join
-from naics_job.training.build import build_inputs, build_job
+from naics_job.training.build import Job, build_inputs, build_job
 from naics_job.training.callbacks.checkpointing import CheckpointCallback, StoppedBySignalError
 from naics_job.training.callbacks.curriculum import CurriculumCallback
 from naics_job.training.callbacks.evaluation import EvaluationCallback
 from naics_job.training.callbacks.progress import ProgressCallback
 from naics_job.training.callbacks.throughput import ThroughputCallback
 from naics_job.training.loggers import build_loggers
-from naics_job.training.module import NaicsModule
 from naics_job.training.preflight import check_folders, check_run, warn_of_plan
 from naics_job.training.publish import publish
 from naics_job.training.record import RunRecord
@@ -130,7 +129,7 @@ def _execute(
     )
     if plan.manifest is not None and plan.kind == "resume":
         parts.checkpoints.newest = store.catalogue.url(plan.manifest.path)
-    trainer = build_trainer(config, plan.run_id, module, parts)
+    trainer = build_trainer(config, plan.run_id, job, parts)
     record.device = str(trainer.strategy.root_device)
     resume_file = load_weights(plan, job)
     try:
@@ -145,13 +144,14 @@ def _execute(
         publish(config, job, parts.evaluation, record)
 
 
-def build_trainer(config: Config, run_id: str, module: NaicsModule, parts: Callbacks) -> pl.Trainer:
+def build_trainer(config: Config, run_id: str, job: Job, parts: Callbacks) -> pl.Trainer:
     """Lightning's Trainer with `training.trainer.*`, our callbacks and our loggers."""
     callbacks: list[pl.Callback] = [parts.throughput, parts.curriculum, parts.evaluation]
     if config.training.trainer.get("enable_progress_bar", True):
         callbacks.append(ProgressCallback(parts.throughput))
     return make_trainer(
         config,
+        accumulate_grad_batches=job.datamodule.dataset.micro_batches,
         logger=build_loggers(config.dirs.log_dir, config.experiment_name, run_id),
         callbacks=[*callbacks, parts.checkpoints],
         plugins=[PlainCheckpointIO()],
