@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from naics_job.config.batches import plan_batches
 from naics_job.config.data_schema import DataConfig
+from naics_job.config.length import plan_length
 from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Borders, Curriculum, Phase
 from naics_job.taxonomy.codes import bundled_titles, level_of, sector_of
@@ -38,8 +40,9 @@ class Plan:
     num_processes: int
     processes_assumed: bool
     anchors_per_step: int
+    micro_batches: int
     steps_per_epoch: int
-    max_epochs: int
+    max_epochs: int  # that are begun
     total_steps: int
     spans: tuple[PhaseSpan, ...]
     warnings: tuple[str, ...]
@@ -54,15 +57,12 @@ def planned_phases(config: Config) -> Plan:
     share = config.data_loader.val_split
     num_heldout = max(1, round(share * num_leaves)) if share > 0 else 0
     processes, assumed = _num_processes(config)
-    training = config.training
-    anchors = config.data_loader.global_batch_size or (
-        config.data_loader.batch_size * processes * training.accumulate_grad_batches
-    )
+    cut = plan_batches(config, processes)
     # the head of a lone sector is related to every code, so it has no negatives and is no anchor
     num_anchors = num_codes - num_heldout - (_num_sectors(config.data) == 1)
-    per_epoch = math.ceil(num_anchors / anchors)
-    total = per_epoch * training.max_epochs
-    borders = Borders.planned(config.curriculum, total, None)
+    batches = math.ceil(num_anchors / cut.global_batch_size)
+    length = plan_length(config.training, batches, cut.micro_batches)
+    borders = Borders.planned(config.curriculum, length.total_steps, None)
     curriculum = Curriculum(config.curriculum, config.sampling, borders)
     return Plan(
         num_codes=num_codes,
@@ -70,12 +70,13 @@ def planned_phases(config: Config) -> Plan:
         num_heldout=num_heldout,
         num_processes=processes,
         processes_assumed=assumed,
-        anchors_per_step=anchors,
-        steps_per_epoch=per_epoch,
-        max_epochs=training.max_epochs,
-        total_steps=total,
-        spans=tuple(_spans(borders, per_epoch)),
-        warnings=tuple(curriculum.preflight(training.max_epochs, per_epoch)),
+        anchors_per_step=cut.global_batch_size,
+        micro_batches=cut.micro_batches,
+        steps_per_epoch=length.steps_per_epoch,
+        max_epochs=length.epochs,
+        total_steps=length.total_steps,
+        spans=tuple(_spans(borders, length.steps_per_epoch)),
+        warnings=tuple(curriculum.preflight(length)),
     )
 
 

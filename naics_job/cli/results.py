@@ -75,7 +75,7 @@ def _verdict(
         easy = 100 * (1 - _value(metrics, "heldout", "share_with_siblings"))
         frozen = 100 * _value(baseline, "heldout", "parent@1_siblings")
         lines.append(
-            f"  {easy:.0f} of 100 held-out codes are only children, their parents have almost their "
+            f"  {easy:.0f} of 100 held-out codes are only children whose parents share their "
             f"text; among the others the parent is nearest for {100 * with_siblings:.0f} of 100 "
             f"(frozen {frozen:.0f})"
         )

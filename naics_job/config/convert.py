@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from naics_job.config.layers import Layer, RawValue, Scalar
 from naics_job.config.suggest import known_keys, known_sections, nearest_key
-from naics_job.config.trainer import TRAINER_ARGUMENTS, TRAINER_KEY
+from naics_job.config.trainer import REFUSED_ARGUMENTS, TRAINER_ARGUMENTS, TRAINER_KEY
 from naics_job.errors import ConfigError
 
 NULL = ("", "null", "Null", "NULL", "~")
@@ -57,8 +57,13 @@ def _typed_section(
 
 def _typed_trainer(values: dict[str, RawValue], layer: Layer, root: type) -> dict[str, Any]:
     for name, raw in values.items():
+        key = f"{TRAINER_KEY}.{name}"
+        if name in REFUSED_ARGUMENTS:
+            reason, instead = REFUSED_ARGUMENTS[name]
+            message = f"{key}={_shown(raw)} ({layer.where(key)}) is not taken: {reason}"
+            raise ConfigError(message, instead)
         if name not in TRAINER_ARGUMENTS:
-            _refuse_unknown(f"{TRAINER_KEY}.{name}", raw, layer, root)
+            _refuse_unknown(key, raw, layer, root)
     return {name: _untyped(raw) for name, raw in values.items()}
 
 

@@ -108,8 +108,8 @@ class StreamingConfig:
 class DataLoaderConfig:
     """Batches: how many anchors, how many negatives, what is held out."""
 
-    batch_size: int  # anchors per process and micro-batch
-    global_batch_size: int | None  # anchors per optimizer step
+    batch_size: int  # anchors per process and micro-batch, see config.batches
+    global_batch_size: int | None  # anchors per optimizer step over all processes
     num_negatives: int  # chosen for each anchor
     num_workers: int
     val_split: float  # share of six-digit codes held out

@@ -7,6 +7,8 @@ from naics_job.config.checks import require, require_choice, require_finite, req
 from naics_job.config.model_schema import AnnealConfig
 from naics_job.config.trainer import check_trainer
 
+SHORTENING = ("fast_dev_run", "overfit_batches", "limit_train_batches")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CurriculumConfig:
@@ -83,8 +85,31 @@ class TrainingConfig:
 
     @property
     def max_epochs(self) -> int:
-        """Planned passes over the anchors."""
-        return int(self.trainer["max_epochs"])
+        """Most passes over the anchors; -1: `max_steps` alone ends the run."""
+        epochs = self.trainer["max_epochs"]
+        return -1 if epochs is None else int(epochs)
+
+    @property
+    def max_steps(self) -> int:
+        """Most optimizer steps; -1: `max_epochs` alone ends the run."""
+        return int(self.trainer.get("max_steps", -1))
+
+    @property
+    def batch_limit(self) -> tuple[str, int | float] | None:
+        """The argument that shortens epochs and its micro-batches (int) or share (float).
+
+        The first one that is set counts, as in Lightning.
+        """
+        for name in SHORTENING:
+            value: bool | int | float | None = self.trainer.get(name)
+            if value:
+                return name, 1 if value is True else value
+        return None
+
+    @property
+    def repeats_batches(self) -> bool:
+        """Whether every epoch has the batches of the first: `overfit_batches`."""
+        return bool(self.trainer.get("overfit_batches"))
 
     @property
     def accumulate_grad_batches(self) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from naics_job.data.candidates import NOBODY
-from naics_job.geometry.lorentz import lorentz_gap
+from naics_job.geometry.lorentz import lorentz_gap, widen
 from naics_job.taxonomy.tree import BoolArray, IntArray
 
 BLOCK_CODES = 8192
@@ -74,8 +74,8 @@ def router_guided(bank: MemoryBank, anchors: IntArray, forbidden: Forbidden, k: 
     """
 
     def divergence(rows: Tensor, block: slice) -> Tensor:
-        own = bank.gates[rows].double().clamp_min(1e-12)  # [batch, expert]
-        other = bank.gates[block].double().clamp_min(1e-12).log()  # [block, expert]
+        own = widen(bank.gates[rows]).clamp_min(1e-12)  # [batch, expert]
+        other = widen(bank.gates[block]).clamp_min(1e-12).log()  # [block, expert]
         return (own * own.log()).sum(dim=1)[:, None] - own @ other.T
 
     return _lowest(bank, anchors, forbidden, k, divergence)
@@ -92,14 +92,14 @@ def _lowest(
     """The `k` codes with the lowest score in each row, lowest first; -1 where there are fewer."""
     device = bank.points.device
     rows = torch.from_numpy(np.asarray(anchors, dtype=np.int64)).to(device)
-    best = torch.full((len(anchors), 0), torch.inf, dtype=torch.float64, device=device)
+    best = widen(torch.empty(len(anchors), 0, device=device))
     codes = torch.full((len(anchors), 0), NOBODY, dtype=torch.int64, device=device)
     for start in range(0, len(bank.filled), BLOCK_CODES):
         block = slice(start, min(start + BLOCK_CODES, len(bank.filled)))
         columns = np.arange(block.start, block.stop)
         hidden = torch.from_numpy(forbidden(columns)).to(device)  # [batch, block]
         hidden |= ~bank.filled[block] | ~bank.filled[rows, None]
-        scores = score(rows, block).double().masked_fill(hidden, torch.inf)
+        scores = widen(score(rows, block)).masked_fill(hidden, torch.inf)
         positions = torch.arange(block.start, block.stop, device=device).expand_as(scores)
         best, codes = torch.cat([best, scores], dim=1), torch.cat([codes, positions], dim=1)
         best, order = best.topk(min(k, best.shape[1]), dim=1, largest=False)

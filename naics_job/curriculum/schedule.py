@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 
 from naics_job.config.data_schema import SamplingConfig
+from naics_job.config.length import RunLength
 from naics_job.config.model_schema import AnnealConfig
 from naics_job.config.train_schema import CurriculumConfig
 
@@ -187,15 +188,15 @@ class Curriculum:
             return True
         return epoch - last_cluster_epoch >= self.config.fn_cluster_every_n_epochs
 
-    def preflight(self, max_epochs: int, steps_per_epoch: int) -> list[str]:
+    def preflight(self, length: RunLength) -> list[str]:
         """What in these settings will not happen, in words; empty when all of it will."""
-        planned = max_epochs * steps_per_epoch
         if self.static:
             return [
                 "sampling.strategy=sans_static: negatives come from fixed buckets; phases only "
                 "decide when LoRA starts (model.lora.start_phase)"
             ]
-        return self._phases_missed(planned) + self._clusters_missed(planned, steps_per_epoch)
+        planned = length.total_steps
+        return self._phases_missed(planned) + self._clusters_missed(planned, length.steps_per_epoch)
 
     def _phases_missed(self, planned: int) -> list[str]:
         missed = []
@@ -211,7 +212,7 @@ class Curriculum:
             elif first >= planned:
                 missed.append(
                     f"{name} begins at step {first}, but the run ends after {planned}: raise "
-                    "training.trainer.max_epochs or set curriculum.rescale=true"
+                    "training.trainer.max_epochs and max_steps, or set curriculum.rescale=true"
                 )
         return missed
 

@@ -33,10 +33,19 @@ Step = tuple[int, int]  # epoch, micro-batch within it
 
 
 class AnchorDataset(Dataset[AnchorBatch]):
-    """Micro-batches by (epoch, number): a pure function, so any worker can make any of them."""
+    """Micro-batches by (epoch, number): a pure function, so any worker can make any of them.
 
-    def __init__(self, order: EpochOrder, positives: PositiveSampler, micro_batches: int) -> None:
-        self.order, self.positives = order, positives
+    With `repeat` every epoch has the anchors and positives of the first.
+    """
+
+    def __init__(
+        self,
+        order: EpochOrder,
+        positives: PositiveSampler,
+        micro_batches: int,
+        repeat: bool = False,
+    ) -> None:
+        self.order, self.positives, self.repeat = order, positives, repeat
         self.micro_batches = micro_batches
         self.rows = order.global_batch_size // micro_batches
 
@@ -52,8 +61,9 @@ class AnchorDataset(Dataset[AnchorBatch]):
         epoch, number = step
         index, part = divmod(number, self.micro_batches)
         start = part * self.rows
-        anchors = self.order.batch(epoch, index)[start : start + self.rows]
-        draws = RowDraws(self.order.seed, epoch, index, start, len(anchors))
+        drawn = 0 if self.repeat else epoch
+        anchors = self.order.batch(drawn, index)[start : start + self.rows]
+        draws = RowDraws(self.order.seed, drawn, index, start, len(anchors))
         return AnchorBatch(epoch, index, start, anchors, *self.positives.draw(anchors, draws))
 
 
@@ -96,7 +106,7 @@ class NaicsDataModule(pl.LightningDataModule):
 
     Args:
         data: taxonomy, exclusions and positives.
-        config: `data_loader`, `sampling` and `seed` are read.
+        config: `data_loader`, `sampling`, `seed` and `training.trainer.overfit_batches` are read.
         global_batch_size: anchors per optimizer step, over all processes.
         micro_batches: parts of a global batch (`accumulate_grad_batches`).
 
@@ -126,7 +136,9 @@ class NaicsDataModule(pl.LightningDataModule):
             self.positives.anchors, config.data_loader.num_negatives
         )
         self.order = EpochOrder(anchors, config.seed, global_batch_size)
-        self.dataset = AnchorDataset(self.order, self.positives, micro_batches)
+        self.dataset = AnchorDataset(
+            self.order, self.positives, micro_batches, config.training.repeats_batches
+        )
         self.remaining = RemainingSteps(self.dataset)
 
     @property

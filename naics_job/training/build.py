@@ -9,6 +9,8 @@ import torch
 
 from naics_job.checkpoint.manifest import RunManifest
 from naics_job.checkpoint.payload import architecture_of
+from naics_job.config.batches import plan_batches
+from naics_job.config.length import RunLength, plan_length
 from naics_job.config.schema import Config
 from naics_job.curriculum.false_negatives import ClusterState
 from naics_job.curriculum.mining import MemoryBank
@@ -20,7 +22,6 @@ from naics_job.data.query_tokens import QueryTokenizer
 from naics_job.data.query_views import QueryViews
 from naics_job.data.tokens import TokenStore, load_tokenizer
 from naics_job.distributed import world_size
-from naics_job.errors import ConfigError
 from naics_job.model.embedder import NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder, check_max_tokens
 from naics_job.model.features import FrozenFeatures, open_or_compute
@@ -60,6 +61,7 @@ class Job:
     inputs: Inputs
     datamodule: NaicsDataModule
     module: NaicsModule
+    length: RunLength
 
     @property
     def architecture(self) -> str:
@@ -127,17 +129,18 @@ def build_job(
         started: what the run froze at its first start, None when it starts now.
         only_phase: stay in this phase from the first step to the last.
     """
+    batches = plan_batches(config, world_size(), started.global_batch_size if started else None)
     datamodule = NaicsDataModule(
         inputs.data,
         config,
-        global_batch_size=global_batch_size(config, started),
-        micro_batches=config.training.accumulate_grad_batches,
+        global_batch_size=batches.global_batch_size,
+        micro_batches=batches.micro_batches,
     )
-    total_steps = steps_per_epoch(config, datamodule) * config.training.max_epochs
+    length = plan_length(config.training, datamodule.steps_per_epoch, batches.micro_batches)
     frozen = Borders.from_dict(started.borders) if started else None  # type: ignore[arg-type]
-    borders = Borders.planned(config.curriculum, total_steps, frozen)
+    borders = Borders.planned(config.curriculum, length.total_steps, frozen)
     if only_phase is not None:
-        borders = Borders(total_steps, *STAGE_ENDS[only_phase], two_phase=False)
+        borders = Borders(length.total_steps, *STAGE_ENDS[only_phase], two_phase=False)
     curriculum = Curriculum(config.curriculum, config.sampling, borders)
     torch.manual_seed(config.seed)
     embedder = NaicsEmbedder(config.model, config.loss, inputs.encoder.hidden_size)
@@ -150,45 +153,8 @@ def build_job(
     sources = Sources(taxonomy, inputs.tokens, inputs.queries, inputs.features)
     provenance = provenance_of(inputs.data, inputs.base, datamodule.heldout)
     network = Network(inputs.encoder, embedder, bank, provenance)
-    return Job(inputs, datamodule, NaicsModule(config, sources, network, planner, curriculum))
-
-
-def global_batch_size(config: Config, started: RunManifest | None) -> int:
-    """Anchors per optimizer step: frozen at the first start, else as set, else as it adds up.
-
-    Raises:
-        ConfigError: the processes and their micro-batches do not make up that number.
-    """
-    parts = world_size() * config.training.accumulate_grad_batches
-    own = config.data_loader.batch_size * parts
-    wanted = started.global_batch_size if started else config.data_loader.global_batch_size or own
-    if wanted % parts:
-        raise ConfigError(
-            f"a global batch of {wanted} anchors cannot be cut into {parts} equal parts "
-            f"({world_size()} processes x training.trainer.accumulate_grad_batches)",
-            "change data_loader.global_batch_size or training.trainer.accumulate_grad_batches",
-        )
-    return wanted
-
-
-def steps_per_epoch(config: Config, datamodule: NaicsDataModule) -> int:
-    """Optimizer steps that an epoch really has, `training.trainer.limit_train_batches` counted in.
-
-    Raises:
-        ConfigError: the limit leaves no whole optimizer step, or ends in the middle of one.
-    """
-    limit = config.training.trainer.get("limit_train_batches")
-    if limit is None:
-        return datamodule.steps_per_epoch
-    batches, parts = len(datamodule.dataset), config.training.accumulate_grad_batches
-    kept = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
-    if kept < 1 or kept % parts:
-        raise ConfigError(
-            f"training.trainer.limit_train_batches={limit} keeps {kept} of {batches} batches, "
-            f"which are no whole optimizer steps of {parts}",
-            f"keep a multiple of training.trainer.accumulate_grad_batches={parts}, at least one",
-        )
-    return kept // parts
+    module = NaicsModule(config, sources, network, planner, curriculum)
+    return Job(inputs, datamodule, module, length)
 
 
 def encoding_device(config: Config) -> torch.device:

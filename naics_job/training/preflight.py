@@ -2,6 +2,7 @@
 
 import logging
 
+from naics_job.config.length import RunLength
 from naics_job.config.schema import Config
 from naics_job.data.datamodule import NaicsDataModule
 from naics_job.data.prepare import NaicsData
@@ -46,11 +47,11 @@ def check_run(
     event(log, logging.INFO, "preflight.tokens", codes_with_sampled_text=counts)
 
 
-def warn_of_plan(config: Config, module: NaicsModule, steps_per_epoch: int) -> None:
+def warn_of_plan(config: Config, module: NaicsModule, length: RunLength) -> None:
     """Say what in the settings will not happen in a run of this length."""
-    epochs, first = config.training.max_epochs, module.lora_first_step
-    problems = module.curriculum.preflight(epochs, steps_per_epoch)
-    if first is None or first >= epochs * steps_per_epoch:
+    first = module.lora_first_step
+    problems = module.curriculum.preflight(length)
+    if first is None or first >= length.total_steps:
         start = config.model.lora.start_phase
         problems.append(
             f"the LoRA adapters never train: model.lora.start_phase={start}, but no step of this "

@@ -16,7 +16,7 @@ from naics_job.distributed import is_main
 from naics_job.errors import NaicsJobError
 from naics_job.observability.logs import bind, event
 from naics_job.storage.files import cache_folder, join
-from naics_job.training.build import build_inputs, build_job, steps_per_epoch
+from naics_job.training.build import Job, build_inputs, build_job
 from naics_job.training.callbacks.checkpointing import CheckpointCallback, StoppedBySignalError
 from naics_job.training.callbacks.curriculum import CurriculumCallback
 from naics_job.training.callbacks.evaluation import EvaluationCallback
@@ -149,7 +149,7 @@ def _execute(
     if not options.skip_validation:
         check_run(config, inputs.data, inputs.tokens, datamodule)
         if options.only_phase is None:
-            warn_of_plan(config, module, steps_per_epoch(config, datamodule))
+            warn_of_plan(config, module, job.length)
     store = open_store(loaded, plan, job)
     parts = Callbacks(
         ThroughputCallback(started),
@@ -159,7 +159,7 @@ def _execute(
     )
     if plan.manifest is not None and plan.kind == "resume":
         parts.checkpoints.newest = store.catalogue.url(plan.manifest.path)
-    trainer = build_trainer(config, plan.run_id, parts, done)
+    trainer = build_trainer(config, plan.run_id, job, parts, done)
     record.device = str(trainer.strategy.root_device)
     resume_file = load_weights(plan, job)
     try:
@@ -167,13 +167,13 @@ def _execute(
     finally:
         _note_progress(record, trainer, parts)
         record.heldout_trained_before = len(module.provenance.heldout_but_trained)
-    planned = steps_per_epoch(config, datamodule) * config.training.max_epochs
-    short = "" if done else stopped_short(trainer, planned, parts.evaluation.stopped)
+    planned, early = job.length.total_steps, parts.evaluation.stopped
+    short = "" if done else stopped_short(trainer, planned, early)
     if short:
         event(log, logging.WARNING, "run.stopped_short", reason=short)
     elif parts.throughput.time_to_first_step_s is None:
         event(log, logging.WARNING, "run.nothing_to_train", steps=trainer.global_step,
-              advice="raise training.trainer.max_epochs to train on")  # fmt: skip
+              advice="raise training.trainer.max_epochs or max_steps to train on")  # fmt: skip
     if is_main():
         publish(config, job, parts.evaluation, record)
         if not short and not done:  # after the exports: a run without them is not finished
@@ -181,7 +181,9 @@ def _execute(
     return short
 
 
-def build_trainer(config: Config, run_id: str, parts: Callbacks, done: bool) -> pl.Trainer:
+def build_trainer(
+    config: Config, run_id: str, job: Job, parts: Callbacks, done: bool
+) -> pl.Trainer:
     """Lightning's Trainer with `training.trainer.*`, our callbacks and our loggers.
 
     With `done` it trains no step.
@@ -193,6 +195,7 @@ def build_trainer(config: Config, run_id: str, parts: Callbacks, done: bool) -> 
         callbacks.append(FinishedCallback())
     return make_trainer(
         config,
+        accumulate_grad_batches=job.datamodule.dataset.micro_batches,
         logger=build_loggers(config.dirs.log_dir, config.experiment_name, run_id),
         callbacks=[*callbacks, parts.checkpoints],
         plugins=[PlainCheckpointIO()],

@@ -12,6 +12,7 @@ from naics_job.checkpoint.manifest import MANIFEST_SUFFIX, CheckpointManifest, d
 from naics_job.config.load import LoadedConfig, config_hash
 from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
+from naics_job.errors import ConfigError
 from naics_job.observability.logs import event
 from naics_job.storage.files import join, read_bytes
 from naics_job.training.record import RunRecord
@@ -78,7 +79,11 @@ def _catalogue(config: Config) -> Catalogue:
 
 
 def stage_epochs(config: Config) -> dict[Phase, int]:
-    """Epochs of each stage, from the borders of the curriculum; phases without width drop out."""
+    """Epochs of each stage, from the borders of the curriculum; phases without width drop out.
+
+    Raises:
+        ConfigError: the length of the run is set in steps.
+    """
     ends = config.curriculum
     widths = {
         Phase.STRUCTURAL: ends.phase1_end,
@@ -89,6 +94,12 @@ def stage_epochs(config: Config) -> dict[Phase, int]:
         widths[Phase.GEOMETRIC] = 1 - ends.phase1_end
         widths[Phase.MITIGATION] = 0.0
     epochs = config.training.max_epochs
+    if config.training.max_steps != -1:
+        raise ConfigError(
+            f"training.trainer.max_steps={config.training.max_steps} would end every stage early: "
+            "train-seq shares out epochs",
+            "leave max_steps out and set training.trainer.max_epochs",
+        )
     return {phase: max(1, round(width * epochs)) for phase, width in widths.items() if width > 0}
 
 

@@ -21,6 +21,8 @@ NOISE = (  # Lightning's remarks on choices that are made on purpose here
 def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
     """A Trainer with `training.trainer.*` and the given callbacks, loggers and plugins.
 
+    `parts` win over the settings: the accumulation of gradients is worked out for the run.
+
     Raises:
         ConfigError: Lightning refuses a setting, for example a GPU on a machine without one.
     """
@@ -31,15 +33,16 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
     if arguments.get("precision") == "auto":
         on_gpu = arguments.get("accelerator") != "cpu" and torch.cuda.is_available()
         arguments["precision"] = "16-mixed" if on_gpu else "32-true"
+    if config.training.repeats_batches:  # Lightning's way replaces the sampler; ours does not
+        arguments["limit_train_batches"] = arguments.pop("overfit_batches")
     arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))
     arguments["enable_progress_bar"] = False  # ours knows the phases
     try:
         return pl.Trainer(
-            **arguments,
+            **{**arguments, **parts},
             enable_checkpointing=False,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
-            **parts,
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         reason = str(error).partition("\n")[0]

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from naics_job.data.sampler import AnchorBatch
 from naics_job.errors import CheckpointError, ConfigError
 from naics_job.training.callbacks.throughput import ThroughputCallback
+from naics_job.training.module import NaicsModule
 
 pytestmark = pytest.mark.integration
 LAST_STEP = 21  # three epochs of seven steps; phase 2 from step 9, phase 3 and LoRA from step 17
@@ -185,6 +187,72 @@ def test_more_epochs_keep_the_borders_until_asked_to_rescale(
     assert rescaled.losses[18] != straight.losses[18]  # still phase 2, adapters rest
 
 
+def test_a_length_in_steps_resumes_as_one_in_epochs_does(
+    run_tiny: Any, at_step: Interrupt, tmp_path: Path
+) -> None:
+    """The 21 steps of three epochs: stopped by a signal, and ended within and after an epoch."""
+    straight = run_tiny(tmp_path / "straight")
+    ckpt_path = None
+    for stop_at, max_steps in ((3, 21), (None, 7), (None, 11), (17, 21), (None, 21)):
+        at_step(stop_at, stop(signal.SIGTERM))
+        length = ("training.trainer.max_epochs=-1", f"training.trainer.max_steps={max_steps}")
+        out = run_tiny(tmp_path / "steps", *length, ckpt_path=ckpt_path)
+        assert out.record["steps"] == (stop_at or max_steps)
+        ckpt_path = "last"
+    assert out.losses == straight.losses
+    assert differences(out.weights, straight.weights) == []
+    assert [span["first_step"] for span in out.record["phases"]] == [0, 9, 17]
+
+
+def test_a_smaller_batch_size_takes_the_same_steps_in_more_parts(
+    run_tiny: Any, at_step: Interrupt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resumed within and after an epoch, with smaller and with larger micro-batches than before."""
+    seen: dict[int, list[int]] = {}  # optimizer step -> positions of its anchors
+    parts: dict[int, int] = {}
+    original = NaicsModule.training_step
+
+    def noting(self: NaicsModule, batch: AnchorBatch, batch_idx: int) -> Any:
+        seen.setdefault(self.trainer.global_step, []).extend(batch.anchors.tolist())
+        parts[self.trainer.global_step] = parts.get(self.trainer.global_step, 0) + 1
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(NaicsModule, "training_step", noting)
+    run_tiny(tmp_path / "straight")
+    straight, ckpt_path = dict(seen), None
+    seen.clear()
+    parts.clear()
+    for stop_at, size in ((3, 8), (7, 2), (11, 4), (14, 8), (None, 4)):
+        at_step(stop_at, stop(signal.SIGTERM))
+        out = run_tiny(tmp_path / "cut", f"data_loader.batch_size={size}", ckpt_path=ckpt_path)
+        assert out.record["steps"] == (stop_at or LAST_STEP)
+        assert out.payload["NaicsDataModule"]["position"] == 8 * ((stop_at or LAST_STEP) % 7)
+        ckpt_path = "last"
+    assert seen == straight
+    assert list(parts.values()) == [1] * 3 + [4] * 4 + [2] * 4 + [1] * 3 + [2] * 7
+
+
+@pytest.mark.parametrize(
+    ("setting", "steps"),
+    [
+        ("max_time=00:00:00:00", 0),
+        ("fast_dev_run=2", 2),
+        ("overfit_batches=2", 6),
+        ("deterministic=true", LAST_STEP),
+        ("detect_anomaly=true", LAST_STEP),
+        ("precision=bf16-mixed", LAST_STEP),
+    ],
+)
+def test_other_arguments_of_the_trainer_work(
+    run_tiny: Any, tmp_path: Path, setting: str, steps: int
+) -> None:
+    out = run_tiny(tmp_path, f"training.trainer.{setting}")
+    torch.use_deterministic_algorithms(False)
+    torch.autograd.set_detect_anomaly(False)
+    assert out.error is None
+    assert out.record["steps"] == steps
+
+
 def test_a_finished_run_is_exported_again_and_says_so(
     run_tiny: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -239,7 +307,10 @@ def test_a_resume_refuses_what_would_not_be_exact(
     assert stopped.payload["global_step"] == 3
     cut = run_tiny(tmp_path, "training.trainer.accumulate_grad_batches=3", ckpt_path="last")
     assert isinstance(cut.error, ConfigError)
-    assert "8 anchors cannot be cut into 3" in str(cut.error)
+    assert "the global batch of 8 anchors, fixed at the first start" in str(cut.error)
+    uneven = run_tiny(tmp_path, "data_loader.batch_size=3", ckpt_path="last")
+    assert isinstance(uneven.error, ConfigError)
+    assert "data_loader.batch_size=2 or 4" in str(uneven.error)
     run_tiny(tmp_path, "training.learning_rate=1e-3", "training.trainer.max_epochs=1",
              ckpt_path="last")  # fmt: skip
     assert "resume.settings_changed" in caplog.text

@@ -16,7 +16,7 @@ from naics_job.checkpoint.store import RunStore
 from naics_job.distributed import is_main
 from naics_job.errors import NaicsJobError
 from naics_job.observability.logs import event
-from naics_job.training.loop_state import settle_epoch
+from naics_job.training.loop_state import recount_batches, reopen_epoch, settle_epoch
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,16 @@ class CheckpointCallback(pl.Callback):
         position = trainer.datamodule.position  # type: ignore[attr-defined]
         if position.position == 0:
             settle_epoch(checkpoint["loops"], position.epoch, trainer.global_step)
+        else:
+            reopen_epoch(checkpoint["loops"], position.epoch)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        done = datamodule.position.position // datamodule.dataset.rows
+        if done:  # the datamodule is restored before callbacks, the loops after them
+            recount_batches(checkpoint["loops"], done)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class PhaseSpan:
-    """How long one phase has lasted so far."""
+    """How long one phase has lasted so far; the wait before a step counts as part of it."""
 
     phase: int
     first_step: int
@@ -33,6 +33,7 @@ class CurriculumCallback(pl.Callback):
     def __init__(self) -> None:
         self.spans: list[PhaseSpan] = []
         self._since = time.monotonic()
+        self._state: PhaseState | None = None  # of the batch that is running
 
     def _refresh_bank(self, module: NaicsModule) -> None:
         """Store every code afresh, unless the adapters have trained and the bank is in use.
@@ -62,7 +63,7 @@ class CurriculumCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         module = _module(pl_module)
-        state = module.phase_state()
+        state = self._state = module.phase_state()
         # by the batch, which follows the saved position, rather than by Lightning's epoch hooks
         epoch, step = batch.epoch, trainer.global_step
         clusters_due = module.curriculum.should_cluster(epoch, step, module.clusters.epoch)
@@ -70,13 +71,9 @@ class CurriculumCallback(pl.Callback):
             self._refresh_bank(module)  # without dropout, unlike what steps leave there
         if clusters_due:
             self._cluster(module, epoch)
-        now = time.monotonic()
         if not self.spans or self.spans[-1].phase != state.phase:
             self._enter(state, trainer.global_step)
-        span = self.spans[-1]
-        span.last_step = trainer.global_step
-        span.seconds += now - self._since
-        self._since = now
+        self.spans[-1].last_step = trainer.global_step
 
     def _enter(self, state: PhaseState, step: int) -> None:
         self.spans.append(PhaseSpan(int(state.phase), step, step, 0.0))
@@ -90,8 +87,11 @@ class CurriculumCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
         batch_idx: int,
     ) -> None:  # fmt: skip
-        module = _module(pl_module)
-        state = module.phase_state()
+        module, state = _module(pl_module), self._state
+        assert state is not None  # the step is counted by now: asking again gives the next one's
+        now = time.monotonic()
+        self.spans[-1].seconds += now - self._since
+        self._since = now
         scalars = {
             "curriculum/phase": float(state.phase),
             "curriculum/phase_progress": state.phase_progress,

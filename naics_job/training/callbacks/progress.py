@@ -65,7 +65,9 @@ class ProgressCallback(pl.Callback):
         total, first = self._total, module.lora_first_step
         rate, left = self.throughput.anchors_per_s, self._time_left(step, first, now)
         if self._bar is not None:
-            title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs} phase {state.phase:d}"
+            last = trainer.max_epochs or -1
+            epoch = f"{trainer.current_epoch + 1}" + (f"/{last}" if last > 0 else "")
+            title = f"epoch {epoch} phase {state.phase:d}"
             tail = f"{step}/{total} loss {loss:.3f} {rate:,.0f} anchors/s {left}"
             self._bar.update(self._task, completed=step, description=title, tail=tail)
             return

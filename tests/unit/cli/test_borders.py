@@ -10,6 +10,7 @@ import yaml
 from naics_job.cli.borders import Plan, planned_phases
 from naics_job.cli.show_config import WIDTH, as_json, as_table, as_yaml
 from naics_job.config.load import load_config
+from naics_job.errors import ConfigError
 from naics_job.storage.files import Manifest, write_manifest
 
 # Spelled out so that the tests do not follow the packaged values.
@@ -76,6 +77,43 @@ def test_anchors_per_step(
     result = plan(*overrides)
     assert result.anchors_per_step == anchors
     assert (result.num_processes, result.processes_assumed) == (processes, assumed)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "per_epoch", "total", "third"),
+    [
+        (["training.trainer.limit_train_batches=10"], 10, 100, 70),
+        (["training.trainer.limit_train_batches=0.2"], 13, 130, 91),
+        (["training.trainer.max_steps=100"], 65, 100, 70),
+        (["training.trainer.max_steps=9999"], 65, 650, 455),
+        (["training.trainer.max_epochs=-1", "training.trainer.max_steps=200"], 65, 200, 140),
+        (["training.trainer.fast_dev_run=10"], 10, 10, 7),
+    ],
+)
+def test_limits_shorten_the_run_and_move_its_phases(
+    overrides: list[str], per_epoch: int, total: int, third: int
+) -> None:
+    result = plan(*overrides)
+    assert (result.steps_per_epoch, result.total_steps) == (per_epoch, total)
+    assert result.spans[2].start_step == third
+    assert result.spans[2].end_step == total
+
+
+def test_the_accumulation_is_worked_out_as_in_a_run() -> None:
+    fixed = ["data_loader.global_batch_size=256", "training.trainer.devices=2"]
+    assert (plan(*fixed).anchors_per_step, plan(*fixed).micro_batches) == (256, 4)
+    limited = plan(*fixed, "training.trainer.limit_train_batches=8")
+    assert limited.steps_per_epoch == 2
+    loaded = load_config(overrides=[*GIVEN, *fixed])
+    assert "256 anchors a step in 4 micro-batches on 2 processes" in as_table(loaded, plan(*fixed))
+    with pytest.raises(ConfigError, match="global_batch_size=100 cannot"):
+        plan("data_loader.global_batch_size=100")
+
+
+def test_a_run_that_is_cut_short_says_so() -> None:
+    loaded = load_config(overrides=[*GIVEN, "training.trainer.max_steps=100"])
+    text = as_table(loaded, planned_phases(loaded.config))
+    assert "2 epochs of 65 steps = 130 optimizer steps cut to 100 (max_steps)" in text
 
 
 def test_a_late_clustering_start_is_warned_of() -> None:

@@ -87,6 +87,11 @@ def test_wrong_type_names_key_value_and_type(override: str, expected: str) -> No
         ("training.trainer.accelerator=gpux", "one of auto, cpu"),
         ("training.trainer.max_epochs=0", "at or above 1"),
         ("training.trainer.max_epochs=true", "at or above 1"),
+        ("training.trainer.max_epochs=-1", "max_steps"),
+        ("training.trainer.max_epochs=null", "max_steps"),
+        ("training.trainer.max_steps=0", "-1 for no limit"),
+        ("training.trainer.min_steps=-1", "at or above 0"),
+        ("training.trainer.overfit_batches=-2", "or 0"),
         ("training.trainer.max_time=soon", "DD:HH:MM:SS"),
         ("training.trainer.max_time={fortnights: 2}", "DD:HH:MM:SS"),
         ("training.trainer.limit_train_batches=0", "at or above 1"),
@@ -100,6 +105,44 @@ def test_value_out_of_range(override: str, expected: str) -> None:
     error = refusal(overrides=(override,))
     assert override.partition("=")[0] in str(error.args[0])
     assert expected in str(error)
+
+
+@pytest.mark.parametrize(
+    ("override", "reason", "instead"),
+    [
+        ("logger=false", "builds its own loggers", "dirs.log_dir"),
+        ("num_sanity_val_steps=0", "no validation loader", "leave it out"),
+        ("check_val_every_n_epoch=3", "no validation loader", "model.eval_every_n_epochs"),
+        ("enable_checkpointing=false", "own checkpoints", "checkpoint.every_n_steps"),
+        ("default_root_dir=/tmp", "own folders", "dirs.*"),
+        ("callbacks=[a]", "objects", "training.early_stopping"),
+    ],
+)
+def test_a_trainer_argument_of_ours_says_why_and_what_instead(
+    override: str, reason: str, instead: str
+) -> None:
+    error = refusal(overrides=(f"training.trainer.{override}",))
+    assert f"training.trainer.{override}" in str(error.args[0])
+    assert reason in str(error.args[0])
+    assert instead in error.hint
+
+
+@pytest.mark.parametrize(
+    ("precision", "nearest"),
+    [
+        ("64-true", "32-true"),
+        ("64", "32-true"),
+        ("16-true", "16-mixed"),
+        ("bf16-true", "bf16-mixed"),
+        ("transformer-engine", "bf16-mixed"),
+        ("transformer-engine-float16", "16-mixed"),
+    ],
+)
+def test_a_precision_that_would_convert_the_weights(precision: str, nearest: str) -> None:
+    error = refusal(overrides=(f"training.trainer.precision={precision}",))
+    assert precision in str(error.args[0])
+    assert "losses stay float32" in str(error.args[0])
+    assert error.hint == f"the nearest is training.trainer.precision={nearest}"
 
 
 @pytest.mark.parametrize("argument", ["data_loader.batch_size", "=3", "loss.=3", ".x=1"])

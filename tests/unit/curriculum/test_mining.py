@@ -1,11 +1,15 @@
 """The memory bank, and the hardest codes it gives, against a brute-force reference."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from naics_job.curriculum import mining
 from naics_job.curriculum.mining import MemoryBank, hardest, router_guided
+from naics_job.geometry import lorentz
 from naics_job.geometry.lorentz import exp_map_origin, geodesic_distance
 from naics_job.taxonomy.tree import BoolArray, IntArray
 
@@ -55,6 +59,27 @@ def test_router_guided_codes_have_the_smallest_divergence(
         divergence = torch.distributions.kl_divergence(own, others)
         order = [int(code) for code in divergence.argsort() if code != anchor]
         assert row.tolist() == order[:5]
+
+
+class NoFloat64(TorchDispatchMode):
+    """A device that has no float64, as far as results of operations tell."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+            raise TypeError(f"{func} gives float64, which this device does not have")
+        return result
+
+
+def test_mining_works_on_a_device_without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (mining, lorentz):  # what `widen` does on mps
+        monkeypatch.setattr(place, "widen", lambda x: x.to(torch.float32))
+    bank, anchors = full_bank(), np.array([3, 30, 59])
+    with NoFloat64():
+        near = hardest(bank, anchors, only_self(anchors), 6, 1.0)
+        alike = router_guided(bank, anchors, only_self(anchors), 6)
+    assert near[0].tolist() == reference(bank, 3, 6)
+    assert (alike >= 0).all()
 
 
 def test_forbidden_codes_are_never_mined() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from naics_job.config.data_schema import PositiveWeights, SamplingConfig, SansStaticConfig
+from naics_job.config.length import RunLength
 from naics_job.config.model_schema import AnnealConfig
 from naics_job.config.train_schema import CurriculumConfig
 from naics_job.curriculum.schedule import Borders, Curriculum, Phase
@@ -141,12 +142,12 @@ def test_sans_static_mines_and_clusters_nothing_but_phases_pass() -> None:
     assert clustering_epochs(static, 10, 10) == []
     assert {static.at(step).hard_share for step in range(100)} == {0.0}
     assert static.at(99).phase is Phase.MITIGATION
-    assert "sans_static" in static.preflight(10, 10)[0]
+    assert "sans_static" in static.preflight(RunLength(10, 100))[0]
 
 
 def test_preflight_is_silent_when_everything_happens() -> None:
-    assert curriculum().preflight(10, 10) == []
-    assert curriculum(phase_mode="two_phase").preflight(10, 10) == []
+    assert curriculum().preflight(RunLength(10, 100)) == []
+    assert curriculum(phase_mode="two_phase").preflight(RunLength(10, 100)) == []
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_preflight_is_silent_when_everything_happens() -> None:
 def test_preflight_names_what_will_not_happen(
     changes: dict[str, object], epochs: int, words: list[str]
 ) -> None:
-    warnings = curriculum(**changes).preflight(epochs, 10)
+    warnings = curriculum(**changes).preflight(RunLength(10, 10 * epochs))
     assert len(warnings) == 1
     for word in words:
         assert word in warnings[0]

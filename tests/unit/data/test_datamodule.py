@@ -91,6 +91,18 @@ def test_accumulation_cuts_the_same_batches_into_parts() -> None:
     assert cut.state_dict() == {"epoch": 0, "position": 8}
 
 
+def test_overfitting_repeats_the_batches_of_the_first_epoch() -> None:
+    tested = module(8, 2, "training.trainer.overfit_batches=4")
+    first = [tested.dataset[0, number] for number in range(4)]
+    later = [tested.dataset[3, number] for number in range(4)]
+    for one, other in zip(first, later, strict=True):
+        assert (one.epoch, other.epoch) == (0, 3)
+        np.testing.assert_array_equal(one.anchors, other.anchors)
+        np.testing.assert_array_equal(one.positives, other.positives)
+    plain = module(8, 2)
+    assert (plain.dataset[0, 0].anchors != plain.dataset[3, 0].anchors).any()
+
+
 def test_set_epoch_keeps_the_place_in_the_running_epoch() -> None:
     tested = module()
     tested.load_state_dict({"epoch": 1, "position": 16})

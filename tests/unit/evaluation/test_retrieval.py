@@ -107,13 +107,13 @@ def test_scores_of_the_tree_itself_are_one() -> None:
 
 
 def test_relevant_codes_of_map_are_those_within_two_edges() -> None:
-    everyone = np.arange(7)
     # from 1112 (3): parent 1, sibling 2, grandparent 0 within two edges; 112 (4) three edges away
     matrix = np.full((7, 7), 9.0)
     matrix[3, [4, 1, 2, 0]] = (1.0, 2.0, 3.0, 4.0)
-    scores = score_queries(MatrixDistances(matrix), TREE, np.array([3]), block_rows=8)
-    assert scores.average_precision[0] == pytest.approx((1 / 2 + 2 / 3 + 3 / 4) / 3)
-    assert len(everyone) == 7
+    # from 211 (6): 21 alone is within two edges, the head of the other sector is not
+    matrix[6, [0, 5]] = (1.0, 2.0)
+    scores = score_queries(MatrixDistances(matrix), TREE, np.array([3, 6]), block_rows=8)
+    assert scores.average_precision == pytest.approx([(1 / 2 + 2 / 3 + 3 / 4) / 3, 1 / 2])
 
 
 @pytest.mark.parametrize("ties", [False, True], ids=["distinct", "tied"])

@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from naics_job.training.loop_state import settle_epoch
+from naics_job.training.loop_state import recount_batches, reopen_epoch, settle_epoch
 
 
 def progress(total: int, current: int, completed: int) -> dict[str, Any]:
@@ -37,3 +37,16 @@ def test_the_epoch_is_over_and_the_next_has_not_begun() -> None:
     assert optimizer["step"]["current"] == {"ready": 0, "completed": 0}
     assert fit["epoch_loop.state_dict"] == {"_batches_that_stepped": 14}
     assert fit.keys() == before.keys()
+
+
+def test_an_epoch_that_was_cut_short_is_still_running() -> None:
+    fit: dict[str, Any] = {"epoch_progress": progress(3, 3, 3)}
+    reopen_epoch({"fit_loop": fit}, epoch=2)
+    running = {"ready": 3, "started": 3, "processed": 2, "completed": 2}
+    assert fit["epoch_progress"] == {"total": running, "current": running}
+
+
+def test_other_micro_batches_are_counted_anew() -> None:
+    fit: dict[str, Any] = {"epoch_loop.batch_progress": progress(10, 3, 9)}
+    recount_batches({"fit_loop": fit}, num_batches=12)
+    assert fit["epoch_loop.batch_progress"] == progress(10, 12, 9)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from naics_job.config.length import RunLength
 from naics_job.config.load import load_config
 from naics_job.curriculum.schedule import Borders, Curriculum
 from naics_job.errors import ConfigError, DataError
@@ -23,7 +24,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture, *overrides: str, planned: int 
     fake.curriculum = Curriculum(config.curriculum, config.sampling, borders)
     fake.lora_first_step = NaicsModule.lora_first_step.fget(fake)  # type: ignore[attr-defined]
     caplog.clear()
-    warn_of_plan(config, fake, STEPS_PER_EPOCH)
+    warn_of_plan(config, fake, RunLength(STEPS_PER_EPOCH, 3 * STEPS_PER_EPOCH))
     return [str(vars(record)["fields"]["problem"]) for record in caplog.records]
 
 

@@ -16,6 +16,7 @@ from naics_job.checkpoint.store import RunStore
 from naics_job.config.load import LoadedConfig, load_config
 from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
+from naics_job.errors import ConfigError
 from naics_job.training import sequence
 from naics_job.training.record import RunRecord
 from naics_job.training.run import RunOptions
@@ -164,3 +165,8 @@ def test_an_interrupted_stage_ends_the_chain(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sequence, "run_training", run)
     with pytest.raises(KeyboardInterrupt):
         run_sequence(load_config(None, "smoke", []), RunOptions())
+
+
+def test_a_length_in_steps_is_refused() -> None:
+    with pytest.raises(ConfigError, match="max_steps=9"):
+        stage_epochs(config("training.trainer.max_steps=9"))
