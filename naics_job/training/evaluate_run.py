@@ -39,7 +39,7 @@ def evaluate_checkpoint(loaded: LoadedConfig, ckpt_path: str) -> Scorecard:
     subject, stored = f"{plan.local_file} cannot be evaluated", _stored_inputs(plan, payload)
     known = {"data_digest": current_descriptions(config).sha256}  # before any text is encoded
     require_same_inputs(subject, stored, known, OF_THE_RUN)
-    job = build_job(config, read_inputs(config), plan.run)
+    job = build_job(config, read_inputs(config))  # draws no batch: any batch size will do
     module = job.module
     require_same_inputs(subject, stored, module.provenance.inputs, OF_THE_RUN)
     weights = weights_in(payload, plan.local_file, job.architecture)

@@ -28,6 +28,12 @@ def test_another_split(after_a_run: Any, command: Command, start: str) -> None:
     assert command("evaluate", "--ckpt-path", path).code == 0
 
 
+def test_a_batch_size_that_would_not_divide_the_run_s_does_not_matter(
+    after_a_run: Any, command: Command
+) -> None:
+    assert command("evaluate", "data_loader.batch_size=5").code == 0
+
+
 def test_missing_tables_are_not_built(after_a_run: Any, command: Command) -> None:
     (after_a_run.root / DESCRIPTIONS).unlink()
     before = after_a_run.contents()
