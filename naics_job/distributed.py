@@ -1,10 +1,40 @@
-"""Processes of one run: who am I, and the one gather that keeps gradients."""
+"""Processes of one run: who am I, what all agree on, and the one gather that keeps gradients.
 
-from typing import Any, cast
+The launcher (torchrun, or an operator) says in the environment how many processes there are; they
+join before anything else, so that every part of a run sees the same world.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
+PATIENCE = timedelta(hours=2)  # one process may prepare data and features while the others wait
+
+
+@contextmanager
+def process_group(on_gpu: bool) -> Iterator[None]:
+    """Join the processes that were announced, for the length of the body; alone, do nothing.
+
+    Tensors on the CPU go through gloo, those on a GPU through NCCL; with a GPU, this process's own
+    one becomes the current device.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1" or dist.is_initialized():
+        yield
+        return
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def is_distributed() -> bool:
@@ -68,10 +98,29 @@ def gather_rows(share: Tensor, num_rows: int) -> Tensor:
     return torch.cat([gathered[process, :count] for process, count in enumerate(counts)])
 
 
-def broadcast_object(value: object) -> object:
+def broadcast_object(value: T) -> T:
     """The main process's `value`, on every process."""
     if not is_distributed():
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """Run the body on the main process, then on the others, which find what it left on disk."""
+    if is_distributed() and not is_main():
+        dist.barrier()
+    yield
+    if is_distributed() and is_main():
+        dist.barrier()
+
+
+def largest(value: int) -> int:
+    """The largest of all processes' values, on every process."""
+    if not is_distributed():
+        return value
+    box = torch.tensor([value])
+    dist.all_reduce(box, dist.ReduceOp.MAX)
+    return int(box.item())

@@ -8,7 +8,7 @@ nothing      fresh: a new run; checkpoints that are there are neither used nor t
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +70,21 @@ def resolve(ckpt_path: str | None, root_url: str, cache_dir: Path) -> ResumePlan
         )
         raise CheckpointError(f"--ckpt-path last: no checkpoint in {root_url}", hint)
     return ResumePlan(kind="fresh", run_id=new_run_id())
+
+
+def at_hand(plan: ResumePlan, ckpt_path: str | None, root_url: str, cache_dir: Path) -> ResumePlan:
+    """The plan that another process made, with the checkpoint where this process can read it.
+
+    Raises:
+        CheckpointError, TransientError: the checkpoint cannot be fetched.
+    """
+    if plan.local_file is None or plan.local_file.exists():
+        return plan
+    url = ckpt_path
+    if plan.kind == "resume" and plan.manifest is not None:
+        url = Catalogue(root_url).url(plan.manifest.path)
+    assert url is not None
+    return replace(plan, local_file=_fetch(url, cache_dir))
 
 
 def _resume(

@@ -6,6 +6,7 @@ import typer
 
 from naics_job.cli import data, evaluate, search, tools, train
 from naics_job.cli.failures import INTERRUPTED
+from naics_job.launch.worker import reported_to_launcher
 
 app = typer.Typer(
     name="naics-embedder",
@@ -25,8 +26,13 @@ app.add_typer(tools.app, name="tools")
 
 def main() -> None:
     """Run the command line; the entry point of the package."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    with reported_to_launcher():
+        try:
+            app()
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":  # how the launcher starts a training process
+    main()

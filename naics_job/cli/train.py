@@ -44,6 +44,7 @@ def train(
     embeddings.parquet and a run record."""
     with exit_on_error(verbose):
         loaded = read_settings(config, profile, overrides, verbose)
+        _hand_over(loaded.config)
 
         from naics_job.training.run import RunOptions, run_training
 
@@ -63,6 +64,7 @@ def train_seq(
     Each stage starts from the last one's weights. Modern runs use `train`."""
     with exit_on_error(verbose):
         loaded = read_settings(config, profile, overrides, verbose)
+        _hand_over(loaded.config)
 
         print("train-seq is legacy: `train` runs all phases in one schedule", file=sys.stderr)
 
@@ -70,6 +72,18 @@ def train_seq(
         from naics_job.training.sequence import run_sequence
 
         _tell(loaded.config, run_sequence(loaded, RunOptions(ckpt_path, skip_validation))[-1])
+
+
+def _hand_over(config: "Config") -> None:
+    """Let the launcher run this command when it takes several processes, and end with its code."""
+    from naics_job.launch.processes import announced_processes, wanted_processes
+
+    if announced_processes() > 1 or (count := wanted_processes(config)) == 1:
+        return
+
+    from naics_job.launch.local import run_processes
+
+    raise typer.Exit(run_processes(sys.argv[1:], count))
 
 
 def _tell(config: "Config", record: "RunRecord") -> None:

@@ -21,7 +21,7 @@ from naics_job.data.prepare import NaicsData, load_dataset, prepare_all
 from naics_job.data.query_tokens import QueryTokenizer
 from naics_job.data.query_views import QueryViews
 from naics_job.data.tokens import TokenStore, load_tokenizer
-from naics_job.distributed import world_size
+from naics_job.distributed import main_first, world_size
 from naics_job.model.embedder import NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder, check_max_tokens
 from naics_job.model.features import FrozenFeatures, open_or_compute
@@ -70,11 +70,16 @@ class Job:
 
 
 def build_inputs(config: Config) -> Inputs:
-    """Prepare the tables that are missing or out of date, then `read_inputs`."""
-    for result in prepare_all(config):
-        if not result.rebuilt:  # building one has been told
-            event(log, logging.INFO, "data.up_to_date", url=result.url, rows=result.rows)
-    return read_inputs(config)
+    """Prepare the tables that are missing or out of date, then `read_inputs`.
+
+    The main process does it first; the others find tables, tokens and features on disk, or make
+    their own where the disk is not shared.
+    """
+    with main_first():
+        for result in prepare_all(config):
+            if not result.rebuilt:  # building one has been told
+                event(log, logging.INFO, "data.up_to_date", url=result.url, rows=result.rows)
+        return read_inputs(config)
 
 
 def read_inputs(config: Config) -> Inputs:
@@ -157,10 +162,15 @@ def build_job(
     return Job(inputs, datamodule, module, length)
 
 
+def trains_on_gpu(config: Config) -> bool:
+    """Whether training will use CUDA devices."""
+    accelerator = config.training.trainer.get("accelerator", "auto")
+    return accelerator != "cpu" and torch.cuda.is_available()
+
+
 def encoding_device(config: Config) -> torch.device:
     """Where the frozen pass runs: the GPU of this process when training uses one."""
-    accelerator = config.training.trainer.get("accelerator", "auto")
-    if accelerator != "cpu" and torch.cuda.is_available():
+    if trains_on_gpu(config):
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 

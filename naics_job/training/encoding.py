@@ -121,7 +121,11 @@ class StepEncoder:
         return encoded
 
     def _everyone_through_adapters(self) -> Features:
-        blocks = torch.split(torch.arange(self.num_codes), EMBED_BLOCK)
-        parts = [self._through_adapters(rows, view=0) for rows in blocks]
+        """Every code; each process encodes its share."""
+        mine = torch.arange(self.num_codes)[share_of(self.num_codes)]
+        parts = [self._through_adapters(rows, view=0) for rows in torch.split(mine, EMBED_BLOCK)]
         features, present = (torch.cat(column) for column in zip(*parts, strict=True))
-        return features, present
+        rows = torch.cat([features.flatten(1), present.to(features.dtype)], dim=1)
+        rows = gather_rows(rows, self.num_codes)  # [code, channel * hidden + channel]
+        width = features[0].numel()
+        return rows[:, :width].view(-1, *features.shape[1:]), rows[:, width:] > 0

@@ -5,23 +5,33 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from naics_job.config.schema import Config
+from naics_job.evaluation.report import EvaluationReport
 from naics_job.export.card import ModelCard
 from naics_job.export.embeddings import FILE as EMBEDDINGS
 from naics_job.export.embeddings import write_embeddings
 from naics_job.export.model import write_model
+from naics_job.model.embedder import Encoded
 from naics_job.observability.logs import event
 from naics_job.storage.files import Manifest, join
 from naics_job.training.build import Job
-from naics_job.training.callbacks.evaluation import EvaluationCallback
 from naics_job.training.record import RunRecord
 from naics_job.training.scoring import score
 
 log = logging.getLogger(__name__)
 
 
-def publish(config: Config, job: Job, evaluation: EvaluationCallback, record: RunRecord) -> None:
-    """Score the final weights, export embeddings and model, and fill in the record."""
-    report, encoded = evaluation.final(job.module, record.steps, record.epochs)
+def publish(
+    config: Config, job: Job, final: tuple[EvaluationReport, Encoded], record: RunRecord
+) -> None:
+    """Score the final weights, export embeddings and model, and fill in the record.
+
+    Args:
+        config: the settings.
+        job: the trained module and what it read.
+        final: report and embedding of the final weights.
+        record: of the run.
+    """
+    report, encoded = final
     scores, taxonomy = score(job, report, encoded), job.inputs.data.taxonomy
     record.metrics, record.baseline = scores.metrics, scores.baseline
     record.health = dict(scores.health)

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 import lightning.pytorch as pl
 
 from naics_job.checkpoint.manifest import Finished
-from naics_job.checkpoint.resume import ResumePlan, resolve
+from naics_job.checkpoint.resume import ResumePlan, at_hand, resolve
 from naics_job.config.load import LoadedConfig
 from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
-from naics_job.distributed import is_main
+from naics_job.distributed import broadcast_object, is_main, process_group
 from naics_job.errors import NaicsJobError
 from naics_job.observability.logs import bind, event
 from naics_job.storage.files import cache_folder, join
-from naics_job.training.build import Job, build_inputs, build_job
+from naics_job.training.build import Job, build_inputs, build_job, trains_on_gpu
 from naics_job.training.callbacks.checkpointing import CheckpointCallback, StoppedBySignalError
 from naics_job.training.callbacks.curriculum import CurriculumCallback
 from naics_job.training.callbacks.evaluation import EvaluationCallback
@@ -68,10 +68,14 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
     Raises:
         NaicsJobError: the run failed or was stopped; the record says so too.
     """
-    started, config = time.monotonic(), loaded.config
-    plan = resolve(
-        options.ckpt_path, _root(config), cache_folder(config.dirs.data_dir) / "checkpoints"
-    )
+    started = time.monotonic()
+    with process_group(trains_on_gpu(loaded.config)):
+        return _run(loaded, options, started)
+
+
+def _run(loaded: LoadedConfig, options: RunOptions, started: float) -> RunRecord:
+    config = loaded.config
+    plan = _shared_plan(options.ckpt_path, config)
     bind(run=plan.run_id)
     if options.ckpt_path == "auto" and is_done(plan, config):
         return _already_finished(loaded, plan)
@@ -87,6 +91,14 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
         if is_main():
             _write_record(record, config, started)
     return record
+
+
+def _shared_plan(ckpt_path: str | None, config: Config) -> ResumePlan:
+    """What the main process decided to start from; a remote checkpoint is fetched by each node."""
+    root, cache = _root(config), cache_folder(config.dirs.data_dir) / "checkpoints"
+    plan = broadcast_object(resolve(ckpt_path, root, cache) if is_main() else None)
+    assert isinstance(plan, ResumePlan)
+    return plan if is_main() else at_hand(plan, ckpt_path, root, cache)
 
 
 def _already_finished(loaded: LoadedConfig, plan: ResumePlan) -> RunRecord:
@@ -174,8 +186,9 @@ def _execute(
     elif parts.throughput.time_to_first_step_s is None:
         event(log, logging.WARNING, "run.nothing_to_train", steps=trainer.global_step,
               advice="raise training.trainer.max_epochs or max_steps to train on")  # fmt: skip
+    final = parts.evaluation.final(module, record.steps, record.epochs)  # all processes take part
     if is_main():
-        publish(config, job, parts.evaluation, record)
+        publish(config, job, final, record)
         if not short and not done:  # after the exports: a run without them is not finished
             store.mark_finished(Finished(step=trainer.global_step, limits=limits_of(config)))
     return short

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 
 from naics_job.checkpoint.manifest import CheckpointFacts
 from naics_job.checkpoint.store import RunStore
-from naics_job.distributed import is_main
+from naics_job.distributed import is_main, largest
 from naics_job.errors import NaicsJobError
 from naics_job.observability.logs import event
 from naics_job.training.loop_state import recount_batches, reopen_epoch, settle_epoch
@@ -80,16 +80,19 @@ class CheckpointCallback(pl.Callback):
         if step != self.saved_step and step % self.every == 0:
             self.save(trainer)
         accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches
-        if self._signal is None or (accumulating and not last):
+        if accumulating and not last:
             return  # an unfinished optimizer step cannot be saved
+        number = largest(self._signal or 0)  # told to one process, obeyed by all after one step
+        if number == 0:
+            return
         if step != self.saved_step:
             self.save(trainer)
         _log_step(trainer)
-        name = signal.Signals(self._signal).name
+        name = signal.Signals(number).name
         raise StoppedBySignalError(
             f"stopped by {name} after step {step}; the checkpoint is saved",
             "continue with: naics-embedder train --ckpt-path last",
-            128 + self._signal,
+            128 + number,
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

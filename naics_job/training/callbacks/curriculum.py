@@ -11,6 +11,7 @@ import torch
 from naics_job.curriculum.false_negatives import refresh
 from naics_job.curriculum.schedule import Phase, PhaseState
 from naics_job.data.sampler import step_rng
+from naics_job.distributed import broadcast_object
 from naics_job.observability.logs import event
 from naics_job.training.module import NaicsModule
 
@@ -52,8 +53,9 @@ class CurriculumCallback(pl.Callback):
         seed = int(step_rng(module.config.seed, epoch, 0, "clusters").integers(2**62))
         generator = torch.Generator().manual_seed(seed)
         curvature = module.embedder.curvature_value()
-        result = refresh(module.bank, module.config.curriculum, curvature, generator)
-        module.clusters.assign(result, epoch)
+        labels = refresh(module.bank, module.config.curriculum, curvature, generator)
+        labels = broadcast_object(labels)  # one process decides, whatever the others rounded
+        module.clusters.assign(labels, epoch)
         module.log("curriculum/clusters", float(module.clusters.num_clusters))
         seconds = round(time.monotonic() - started, 3)
         fields = {"epoch": epoch, "clusters": module.clusters.num_clusters, "seconds": seconds}

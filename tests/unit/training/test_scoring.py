@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from naics_job.config.load import load_config
+from naics_job.data.query_tokens import QueryTokenizer
+from naics_job.data.tokens import load_tokenizer
 from naics_job.export.search import embed_queries
 from naics_job.model.embedder import NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.model.weights import BaseWeights
 from naics_job.taxonomy.tree import Taxonomy
-from naics_job.training.scoring import job_tokenizer, search_scores
+from naics_job.training.scoring import search_scores
 
 CODES = ["11", "111", "1111", "11111", "111111", "111112", "111113", "111114"]
 LEAVES = [4, 5, 6, 7]
@@ -42,22 +44,23 @@ class Fixture:
             taxonomy=Taxonomy.from_codes(CODES, CODES),
             queries=list(zip(LEAVES, TEXTS, strict=True)),
         )
-        tokens = SimpleNamespace(max_tokens=limits)
-        self.inputs = SimpleNamespace(data=data, base=base, tokens=tokens)
+        self.tokenize = QueryTokenizer(load_tokenizer(tiny_folder)[0], limits)
+        queries = SimpleNamespace(tokenize=self.tokenize)
+        self.inputs = SimpleNamespace(data=data, queries=queries)
         self.job: Any = SimpleNamespace(inputs=self.inputs, module=self.module)
 
     def trained(self, texts: list[str]) -> Any:
         """Codes of which the leaves lie where the trained model puts `texts`."""
         self.module.eval()
-        tokenizer = job_tokenizer(self.job)
-        leaves = embed_queries(self.module.encoder, self.module.embedder, tokenizer, texts)
+        module = self.module
+        leaves = embed_queries(module.encoder, module.embedder, self.tokenize, texts)
         self.module.train()
         points = torch.cat([leaves[:1].repeat(4, 1), leaves])
         return SimpleNamespace(points=points, curvature=torch.tensor(1.0))
 
     def frozen(self, texts: list[str]) -> None:
         """Leave frozen features of which those of the leaves are those of `texts`."""
-        found, present = self.module.encoder.encode_frozen(job_tokenizer(self.job)(texts))
+        found, present = self.module.encoder.encode_frozen(self.tokenize(texts))
         self.inputs.features = SimpleNamespace(
             base=torch.cat([found[:1].repeat(4, 1, 1), found]),
             present=torch.cat([present[:1].repeat(4, 1), present]),
