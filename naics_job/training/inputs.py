@@ -68,6 +68,19 @@ def loss_inputs(
     )
 
 
+def global_batch_memory(encoded: Encoded, inputs: LossInputs) -> dict[str, float]:
+    """What the codes of all processes take on each of them in one step: counts and bytes."""
+    rows = (encoded.points, encoded.tangent, encoded.gates, encoded.radius)
+    pairs = (inputs.distance, inputs.tree_distance, inputs.keep, inputs.attract)
+    tables = (*pairs, inputs.query_distance)
+    return {
+        "num_codes": float(len(encoded.points)),
+        "num_pairs": float(inputs.distance.numel()),
+        "gathered_bytes": float(sum(tensor.nbytes for tensor in rows)),
+        "pairs_bytes": float(sum(tensor.nbytes for tensor in tables)),
+    }
+
+
 def _candidates(
     encoded: Encoded, codes: Tensor, bank: MemoryBank, taxonomy: Taxonomy
 ) -> tuple[Tensor, Tensor]:
@@ -81,7 +94,7 @@ def _candidates(
     leaf[torch.from_numpy(taxonomy.six_digit()).to(device)] = True
     fresh = torch.zeros_like(leaf)
     fresh[codes] = True
-    known = torch.nonzero(leaf & bank.filled & ~fresh)[:, 0]
+    known = torch.nonzero(leaf & bank.filled & bank.allowed & ~fresh)[:, 0]
     known = known[:: -(-len(known) // MAX_CANDIDATES) or 1]
     rows = torch.nonzero(leaf[codes] & bank.allowed[codes])[:, 0]
     candidates, order = torch.cat([codes[rows], known]).sort()

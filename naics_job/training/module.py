@@ -21,7 +21,7 @@ from naics_job.loss.objective import LossInputs, NonFiniteLossError, Objective
 from naics_job.model.embedder import Encoded, NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.training.encoding import Sources, StepEncoder
-from naics_job.training.inputs import loss_inputs
+from naics_job.training.inputs import global_batch_memory, loss_inputs
 from naics_job.training.optimizer import build_optimizer
 from naics_job.training.provenance import PAYLOAD_KEY, Provenance
 
@@ -99,7 +99,9 @@ class NaicsModule(pl.LightningModule):
         self.bank.update(codes.codes, encoded.points, encoded.gates)
         inputs = loss_inputs(encoded, queries, asked, codes, self.planner, state, self.taxonomy)
         terms = self.loss_terms(inputs, codes)
-        logged = {f"train/{name}": value.detach() for name, value in terms.items()}
+        memory = global_batch_memory(encoded, inputs)
+        logged: dict[str, Any] = {f"train/{name}": term.detach() for name, term in terms.items()}
+        logged |= {f"train/global_batch/{name}": value for name, value in memory.items()}
         self.log_dict(logged, batch_size=len(batch.anchors))
         return terms["total"]
 

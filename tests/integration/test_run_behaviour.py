@@ -16,6 +16,7 @@ from naics_job.loss.hierarchy import HierarchyLoss
 from naics_job.loss.objective import NonFiniteLossError
 from naics_job.training import run
 from naics_job.training.callbacks.throughput import ThroughputCallback
+from naics_job.training.encoding import StepEncoder
 from naics_job.training.module import NaicsModule
 
 pytestmark = pytest.mark.integration
@@ -52,7 +53,7 @@ def test_an_unexpected_failure_is_recorded_too(
         raise ZeroDivisionError("oops")
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(NaicsModule, "encode", fail)
+    monkeypatch.setattr(StepEncoder, "step", fail)
     with pytest.raises(ZeroDivisionError):
         run_tiny(tmp_path, ONE_EPOCH)
     record = json.loads((tmp_path / "outputs/smoke/run_record.json").read_text())
