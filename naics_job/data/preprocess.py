@@ -142,15 +142,16 @@ def cut_slice(
     codes in depth-first order, which holds every parent, without a last branch that was cut before
     it reached six digits. What a small sector leaves over goes to the larger ones.
     """
-    known = sorted({sector_of(row.code) for row in rows})
-    wanted = {sector_of(sector) for sector in sectors} if sectors else set(known)
-    if unknown := wanted - set(known):
+    by_sector: dict[str, list[CodeText]] = {}
+    for row in sorted(rows, key=lambda row: row.code):  # depth-first: a parent's digits come first
+        by_sector.setdefault(sector_of(row.code), []).append(row)
+    wanted = {sector_of(sector) for sector in sectors} if sectors else set(by_sector)
+    if unknown := wanted - set(by_sector):
         raise ConfigError(
             f"data.sectors={sorted(unknown)!r} are no sectors of the code table",
-            f"choose from {', '.join(known)}",
+            f"choose from {', '.join(sorted(by_sector))}",
         )
-    rows = sorted(rows, key=lambda row: row.code)  # depth-first: a parent's digits come first
-    groups = [[row for row in rows if sector_of(row.code) == name] for name in sorted(wanted)]
+    groups = [by_sector[name] for name in sorted(wanted)]
     if max_codes is not None:
         groups = groups[: max(1, max_codes // CODES_PER_SECTOR)]
         room = max_codes

@@ -29,6 +29,14 @@ def test_packaged_settings_load_and_are_all_default() -> None:
     assert set(loaded.provenance.values()) == {"default"}
 
 
+def test_a_load_leaves_nothing_behind_for_the_next() -> None:
+    before = load_config()
+    changed = load_config(None, "smoke", ["seed=3", "training.trainer.max_epochs=77"])
+    changed.config.training.trainer["max_epochs"] = 78
+    assert load_config() == before != changed
+    assert before.config.training.trainer["max_epochs"] not in (77, 78)
+
+
 def test_the_last_place_wins_and_is_named(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("seed: 1\nloss:\n  temperature: 0.3\n  base_margin: 0.1\n")

@@ -1,5 +1,6 @@
 """Negatives by tree distance against a dense reference, masks, exclusions, buckets."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -43,16 +44,25 @@ def draws(rows: int, index: int = 0) -> RowDraws:
     return RowDraws(seed=7, epoch=0, index=index, start=0, num_rows=rows)
 
 
+@functools.cache
+def slow_distance(anchor: int, code: int) -> tuple[int, int] | None:
+    """Depth of the shared ancestor and tree distance by digits, None for a relative in line."""
+    a, b = SMALL.codes[anchor], SMALL.codes[code]
+    if a.startswith(b) or b.startswith(a):
+        return None
+    shared = next(n for n in range(6, -1, -1) if a[:n] == b[:n] and n != 1)
+    depth_a, depth_b, depth_shared = len(a) - 1, len(b) - 1, max(shared - 1, 0)
+    return depth_shared, depth_a + depth_b - 2 * depth_shared
+
+
 def dense_weight(anchor: int, alpha: float, threshold: int, allowed: BoolArray) -> np.ndarray:
     """The slow reference: one weight per code of the taxonomy."""
     weight = np.zeros(len(SMALL))
     for code in EVERYONE:
-        a, b = SMALL.codes[anchor], SMALL.codes[code]
-        if a.startswith(b) or b.startswith(a) or not allowed[code]:
+        found = slow_distance(int(anchor), int(code))
+        if found is None or not allowed[code]:
             continue
-        shared = next(n for n in range(6, -1, -1) if a[:n] == b[:n] and n != 1)
-        depth_a, depth_b, depth_shared = len(a) - 1, len(b) - 1, max(shared - 1, 0)
-        distance = depth_a + depth_b - 2 * depth_shared
+        depth_shared, distance = found
         if not (depth_shared >= 1 and distance <= threshold):
             weight[code] = distance**-alpha
     return weight
