@@ -8,6 +8,7 @@ be any section that its module imports. What a name is made of at run time
 
 import ast
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -40,6 +41,11 @@ def section_of_keys(root: type, prefix: str = "") -> Iterator[tuple[str, tuple[s
             yield f"{prefix}{field.name}", (root.__name__, field.name)
 
 
+@functools.cache  # five tests read the whole package; none changes a tree
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
 def settings_read(files: Iterable[Path], also_typed: Iterable[Path], root: type) -> Read:
     """Class and name of every attribute of a section that `files` read.
 
@@ -48,8 +54,8 @@ def settings_read(files: Iterable[Path], also_typed: Iterable[Path], root: type)
         also_typed: whose classes and functions may give types as well.
         root: the schema.
     """
-    trees = [ast.parse(file.read_text()) for file in files]
-    known = trees + [ast.parse(file.read_text()) for file in also_typed]
+    trees = [parsed(file) for file in files]
+    known = trees + [parsed(file) for file in also_typed]
     attributes: Attributes = {}
     _add_sections(root, attributes)
     sections = set(attributes)
