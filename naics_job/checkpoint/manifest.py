@@ -3,6 +3,7 @@
 Nothing here imports torch: the launcher and the command line read manifests in milliseconds.
 """
 
+import functools
 import hashlib
 import json
 import secrets
@@ -144,16 +145,23 @@ def decode(kind: type[Record], data: bytes, where: str) -> Record:
 
 
 def _wrong_fields(kind: type[Any], values: dict[str, Any]) -> list[str]:
-    hints = get_type_hints(kind)
-    expected = {field.name: hints[field.name] for field in fields(kind)}
+    expected = _plain_types(kind)
     wrong = [name for name in values if name not in expected]
-    for name, hint in expected.items():
+    for name, plain in expected.items():
         if name in ADDED and name not in values:
             continue
-        plain = get_origin(hint) or hint
         if type(values.get(name)) is not plain:
             wrong.append(name)
     return sorted(wrong)
+
+
+@functools.cache
+def _plain_types(kind: type[Any]) -> dict[str, type[Any]]:
+    """The type of each field without its parameters; asking takes as long as the rest of a read."""
+    hints = get_type_hints(kind)
+    return {
+        field.name: get_origin(hints[field.name]) or hints[field.name] for field in fields(kind)
+    }
 
 
 def _digest(values: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import lightning.pytorch as pl
 
@@ -75,6 +75,7 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
 
 def _run(loaded: LoadedConfig, options: RunOptions, started: float) -> RunRecord:
     config = loaded.config
+    options = replace(options, ckpt_path=broadcast_object(options.ckpt_path))
     plan = _shared_plan(options.ckpt_path, config)
     bind(run=plan.run_id)
     if options.ckpt_path == "auto" and is_done(plan, config):
