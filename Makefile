@@ -29,6 +29,7 @@ $(STAMP): pyproject.toml | $(UV)
 	$(UV) venv --quiet --allow-existing .venv
 	$(UV) pip install --quiet --compile-bytecode --python .venv \
 	  --editable '.[plots]' --group dev
+	$(BIN)/python -m compileall -q naics_job
 	@touch $@
 
 .tools/bin/uv:

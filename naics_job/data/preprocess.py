@@ -1,5 +1,6 @@
 """`data preprocess`: choose the source, cut the slice, write one row per code."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -68,7 +69,7 @@ def _up_to_date(url: str, config: DataConfig) -> Manifest | None:
         return None
     inputs = manifest.inputs
     if manifest.source == "bundled":
-        inputs = _bundled_inputs(_composed_rows())
+        inputs = dict(_bundled()[1])
         if config.source == "auto":
             event(
                 log,
@@ -118,19 +119,19 @@ def read_source(config: DataConfig) -> tuple[str, list[CodeText], dict[str, str]
 
 
 def _read_bundled() -> tuple[str, list[CodeText], dict[str, str]]:
-    rows = _composed_rows()
-    return "bundled", rows, _bundled_inputs(rows)
+    rows, inputs = _bundled()
+    return "bundled", list(rows), dict(inputs)
 
 
-def _composed_rows() -> list[CodeText]:
+@functools.cache
+def _bundled() -> tuple[list[CodeText], dict[str, str]]:
+    """The composed texts and their sha256; that of the titles would not tell a release that
+    composes them in another way.
+    """
     codes, titles = zip(*bundled_titles(), strict=True)
-    return composed_channels(Taxonomy.from_codes(codes, titles))
-
-
-def _bundled_inputs(rows: list[CodeText]) -> dict[str, str]:
-    """The sha256 of the texts, not of the titles: a release may compose them in another way."""
+    rows = composed_channels(Taxonomy.from_codes(codes, titles))
     text = json.dumps([asdict(row) for row in rows])
-    return {"bundled": hashlib.sha256(text.encode()).hexdigest()}
+    return rows, {"bundled": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def cut_slice(
