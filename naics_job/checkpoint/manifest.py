@@ -145,7 +145,7 @@ def decode(kind: type[Record], data: bytes, where: str) -> Record:
 
 
 def _wrong_fields(kind: type[Any], values: dict[str, Any]) -> list[str]:
-    expected = _plain_types(kind)
+    expected = _plain_types(kind)  # type: ignore[arg-type]  # mypy: classes are not Hashable
     wrong = [name for name in values if name not in expected]
     for name, plain in expected.items():
         if name in ADDED and name not in values:
