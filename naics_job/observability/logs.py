@@ -43,6 +43,18 @@ def event(log: logging.Logger, level: int, name: str, /, **fields: object) -> No
         log.log(level, name, extra={"fields": fields}, stacklevel=2)
 
 
+class StderrHandler(logging.StreamHandler[Any]):
+    """Writes to what `sys.stderr` is at that moment, not to a stream that has been closed since."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        """The current standard error."""
+        return sys.stderr
+
+
 def setup_logging(*, verbose: bool = False, json_path: str | None = None) -> None:
     """Send events to stderr and, with `json_path`, to a JSON lines file; may be called again.
 
@@ -53,7 +65,7 @@ def setup_logging(*, verbose: bool = False, json_path: str | None = None) -> Non
         ConfigError: the file cannot be written.
     """
     rank, world_size = _number("RANK", 0), _number("WORLD_SIZE", 1)
-    console = logging.StreamHandler(sys.stderr)
+    console = StderrHandler()
     console.setFormatter(ConsoleFormatter(rank if world_size > 1 else None))
     console.setLevel(logging.DEBUG if verbose or rank == 0 else logging.WARNING)
     handlers: list[logging.Handler] = [console]

@@ -108,8 +108,8 @@ def same_losses(run: Run, alone: Run) -> None:
     """
     first = alone.record["phases"][-1]["first_step"]  # of phase 3, which trains the adapters
     for step, loss in alone.losses.items():
-        tolerance = {"abs": 1e-5} if step <= first else {"rel": 2e-4}
-        assert run.losses[step] == pytest.approx(loss, **tolerance), step
+        tolerance = 1e-6 if step <= first else 2e-4
+        assert run.losses[step] == pytest.approx(loss, rel=tolerance), step
 
 
 @pytest.mark.parametrize("num_processes", [2, 4])

@@ -12,6 +12,7 @@ from naics_job.curriculum.false_negatives import ClusterState, refresh
 from naics_job.curriculum.mining import MemoryBank
 from naics_job.errors import CheckpointError
 from naics_job.geometry.lorentz import exp_map_origin
+from naics_job.taxonomy.tree import IntArray
 
 CONFIG = replace(load_config(None, "smoke").config.curriculum, fn_num_clusters=3)
 
@@ -63,6 +64,20 @@ def test_the_same_generator_gives_the_same_labels() -> None:
     np.testing.assert_array_equal(
         first, refresh(bank, CONFIG, 1.0, torch.Generator().manual_seed(3))
     )
+
+
+def test_clusters_stop_at_the_number_of_iterations() -> None:
+    generator = torch.Generator().manual_seed(0)
+    bank = MemoryBank(np.ones(600, dtype=bool), 4, 2)
+    points = exp_map_origin(torch.randn(600, 4, generator=generator), 1.0)
+    bank.update(torch.arange(600), points, torch.full((600, 2), 0.5))
+
+    def labels(iterations: int) -> IntArray:
+        config = replace(CONFIG, fn_num_clusters=20, fn_max_iterations=iterations)
+        return refresh(bank, config, 1.0, torch.Generator().manual_seed(3))
+
+    assert (labels(1) != labels(2)).any()
+    np.testing.assert_array_equal(labels(500), labels(501))
 
 
 def test_an_empty_bank_makes_no_cluster() -> None:

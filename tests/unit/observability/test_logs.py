@@ -1,5 +1,6 @@
 """Events on stderr and as JSON lines."""
 
+import io
 import json
 import logging
 import math
@@ -162,3 +163,14 @@ def test_a_full_disk_is_told_once_and_does_not_stop_the_run(
     logging.getLogger().addHandler(handler)
     logs.setup_logging()  # closing the broken file does not raise either
     assert handler not in logging.getLogger().handlers
+
+
+def test_a_stream_that_was_replaced_is_written_to_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = io.StringIO(), io.StringIO()
+    monkeypatch.setattr("sys.stderr", first)
+    logs.setup_logging()
+    monkeypatch.setattr("sys.stderr", second)
+    first.close()
+    logs.event(log, logging.WARNING, "still.heard")
+    assert "still.heard" in second.getvalue()
+    assert "Logging error" not in second.getvalue()
