@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs Python 3.11 or newer and make; uv is fetched when missing.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check format lint types lock smoke bench clean
+.PHONY: help setup quickstart quickstart-s3 s3 test check format lint types lock smoke bench clean
 
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
@@ -18,7 +18,7 @@ export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
 help:  ## list these commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(STAMP)  ## install the project and its tools into .venv
 
@@ -41,6 +41,14 @@ quickstart: setup  ## train, evaluate and export on the whole taxonomy, without 
 
 smoke: setup  ## the same on 60 codes, in a minute or so
 	$(BIN)/naics-embedder train --profile smoke
+
+s3: setup  ## an S3 server on this machine until Ctrl-C; prints the variables that lead to it
+	$(BIN)/python tests/support/s3_server.py
+
+quickstart-s3: setup  ## the quickstart with data, checkpoints and results in such a server
+	$(BIN)/python tests/support/s3_server.py --port 0 -- $(BIN)/naics-embedder train \
+	  --profile quickstart dirs.data_dir=s3://naics/data dirs.output_dir=s3://naics/outputs \
+	  dirs.checkpoint_dir=s3://naics/checkpoints
 
 test: setup  ## unit and integration tests
 	$(BIN)/pytest -m "not e2e and not gpu"

@@ -32,3 +32,11 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests to remote storage are not repeated, save in the tests about that."""
+    from naics_job.storage import remote
+
+    monkeypatch.setattr(remote, "PATIENCE", remote.Patience(attempts=1, base_s=0.0, cap_s=0.0))

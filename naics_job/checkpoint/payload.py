@@ -19,6 +19,7 @@ from naics_job.checkpoint.manifest import CheckpointManifest
 from naics_job.errors import CheckpointError, DataError
 from naics_job.storage import files
 from naics_job.storage.failures import translated
+from naics_job.storage.local import replace_local
 
 BROKEN = (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError)
 PLAIN = (bool, int, float, str, bytes, type(None))
@@ -53,7 +54,7 @@ def save_payload(payload: Mapping[str, Any], local_file: Path) -> None:
     try:
         with translated("write", str(local_file)):
             # a file object, not a path: torch would put the name of the file into its bytes
-            files.replace_local(local_file, lambda file: torch.save(dict(payload), file))
+            replace_local(local_file, lambda file: torch.save(dict(payload), file))
     except DataError as error:
         raise CheckpointError(str(error.args[0]), hint) from error
     except RuntimeError as error:  # raised by torch while it closes the archive that failed

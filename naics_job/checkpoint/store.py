@@ -60,8 +60,7 @@ class RunStore:
             raise CheckpointError(f"{where} is there and differs", "start with a new run id")
         if known is None:
             with _as_checkpoint_error():
-                url = self.catalogue.url(self.run_id, RUN_FILE)
-                files.write_bytes_atomic(url, encode(run))
+                files.create_bytes(self.catalogue.url(self.run_id, RUN_FILE), encode(run))
 
     def save(self, local_file: Path, facts: CheckpointFacts) -> CheckpointManifest:
         """Store `local_file` as the checkpoint of `facts.step` and return its manifest.
@@ -200,7 +199,7 @@ class RunStore:
         except CheckpointError:
             files.remove(url)  # ours, written just now, and no manifest ever named it
             raise
-        files.write_bytes_atomic(url + MANIFEST_SUFFIX, encode(manifest))
+        files.create_bytes(url + MANIFEST_SUFFIX, encode(manifest))
 
     def _point_to(self, manifest: CheckpointManifest) -> None:
         text = json.dumps({"run_id": manifest.run_id, "file": manifest.file, "step": manifest.step})

@@ -3,28 +3,36 @@
 A plain path is local. Local writes appear whole or not at all (temporary file in the same folder,
 fsync, rename); a remote write is one object upload, which object stores make visible at its end.
 No fsspec transactions: they belong to the file system object and would catch other threads' files.
+Remote requests are repeated for minutes when they meet trouble that may pass: see `remote.insist`.
 """
 
 import hashlib
 import json
 import os
-import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
 from fsspec import AbstractFileSystem
-from fsspec.core import url_to_fs
 
-from naics_job.errors import ConfigError, DataError, TransientError
-from naics_job.storage.failures import translated
+from naics_job.errors import DataError, TransientError
+from naics_job.storage.failures import (
+    NOT_IMPLEMENTED,
+    PRECONDITION_FAILED,
+    answer_of,
+    is_hiccup,
+    lacks_bucket,
+    translated,
+)
+from naics_job.storage.local import TEMPORARY, replace_local
+from naics_job.storage.remote import insist, is_s3
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 CHUNK_BYTES = 1 << 20
-TEMPORARY = ".tmp"  # suffix of a write that has not been renamed yet
+BLOCK_BYTES = 8 << 20  # asked of a remote file at once
+TAKEN = "another process writes there too; stop one of them"
 
 
 def local_path(url: str) -> Path | None:
@@ -39,33 +47,6 @@ def cache_folder(data_dir: str) -> Path:
     return local_path(data_dir) or Path.home() / ".cache" / "naics-job"
 
 
-def filesystem(url: str, timeout_s: float | None = None) -> tuple[AbstractFileSystem, str]:
-    """Return the file system of `url` and the path inside it.
-
-    The listing cache is off: it hides what other processes wrote. `timeout_s` limits connecting
-    and each wait for data over http(s) and s3; other schemes keep their own limits.
-
-    Raises:
-        ConfigError: the scheme is unknown or its package is not installed.
-    """
-    options: dict[str, Any] = {}
-    if local_path(url) is None:
-        options["use_listings_cache"] = False
-    if timeout_s is not None and url.startswith(("http://", "https://")):
-        from aiohttp import ClientTimeout
-
-        limits = ClientTimeout(total=None, sock_connect=timeout_s, sock_read=timeout_s)
-        options["client_kwargs"] = {"timeout": limits}
-    elif timeout_s is not None and url.startswith("s3://"):
-        options["config_kwargs"] = {"connect_timeout": timeout_s, "read_timeout": timeout_s}
-    try:
-        fs, path = url_to_fs(url, **options)
-    except (ImportError, ValueError) as error:
-        hint = "use a path, file://, s3:// or https://, or install the package of that scheme"
-        raise ConfigError(f"cannot use {url}: {error}", hint) from error
-    return fs, str(path)
-
-
 def join(base: str, *parts: str) -> str:
     """Join path parts with "/" for URLs and local paths alike."""
     for part in parts:
@@ -76,14 +57,13 @@ def join(base: str, *parts: str) -> str:
 def exists(url: str) -> bool:
     """Tell whether a file or folder is there. Raises `TransientError` if that cannot be asked."""
     try:
-        with translated("look for", url):
-            if (path := local_path(url)) is not None:
+        if (path := local_path(url)) is not None:
+            with translated("look for", url):
                 path.stat()
-            else:
-                fs, inside = filesystem(url)
-                fs.info(inside)
+        else:
+            insist("look for", url, _info)
     except DataError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
+        if isinstance(error.__cause__, FileNotFoundError) and not lacks_bucket(error.__cause__):
             return False
         raise
     return True
@@ -91,71 +71,108 @@ def exists(url: str) -> bool:
 
 def size_of(url: str) -> int:
     """Return the size of a file in bytes."""
-    with translated("read the size of", url):
-        if (path := local_path(url)) is not None:
+    if (path := local_path(url)) is not None:
+        with translated("read the size of", url):
             return path.stat().st_size
-        fs, inside = filesystem(url)
-        return int(fs.info(inside)["size"])
+    return int(insist("read the size of", url, _info)["size"])
+
+
+def _info(fs: AbstractFileSystem, inside: str) -> dict[str, Any]:
+    return cast(dict[str, Any], fs.info(inside))
 
 
 def read_bytes(url: str) -> bytes:
     """Return the whole content of a small file."""
-    with translated("read", url):
-        if (path := local_path(url)) is not None:
+    if (path := local_path(url)) is not None:
+        with translated("read", url):
             return path.read_bytes()
-        fs, inside = filesystem(url)
-        return cast(bytes, fs.cat_file(inside))
+    return insist("read", url, lambda fs, inside: cast(bytes, fs.cat_file(inside)))
 
 
 def open_read(url: str) -> BinaryIO:
-    """Open a file for reading; the caller closes it."""
-    with translated("open", url):
-        if (path := local_path(url)) is not None:
+    """Open a file for reading; the caller closes it. Reads of it are not repeated."""
+    if (path := local_path(url)) is not None:
+        with translated("open", url):
             return path.open("rb")
-        fs, inside = filesystem(url)
-        return cast(BinaryIO, fs.open(inside, "rb"))
+    return insist("open", url, _open)
+
+
+def _open(fs: AbstractFileSystem, inside: str) -> BinaryIO:
+    return cast(BinaryIO, fs.open(inside, "rb", block_size=BLOCK_BYTES))
 
 
 def write_bytes_atomic(url: str, data: bytes) -> None:
     """Write a small file so that a reader sees the old content or the new, nothing between."""
-    with translated("write", url):
-        if (path := local_path(url)) is not None:
+    if (path := local_path(url)) is not None:
+        with translated("write", url):
             replace_local(path, lambda file: file.write(data))
-            return
-        fs, inside = filesystem(url)
-        fs.pipe_file(inside, data)
+    else:
+        insist("write", url, lambda fs, inside: fs.pipe_file(inside, data))
+
+
+def create_bytes(url: str, data: bytes) -> None:
+    """Write a small file whose name nobody may have taken; `data` being there already is fine.
+
+    Where the storage knows conditional writes, one of several writers at once wins. Elsewhere, on a
+    local disk too, a writer only looks first.
+
+    Raises:
+        DataError: the file is there with other content.
+    """
+    if local_path(url) is None:
+        insist("create", url, lambda fs, inside: _create(fs, inside, data))
+    elif not exists(url):
+        write_bytes_atomic(url, data)
+    elif read_bytes(url) != data:
+        raise DataError(f"cannot create {url}: it is there with other content", TAKEN)
+
+
+def _create(fs: AbstractFileSystem, inside: str, data: bytes) -> None:
+    try:
+        fs.pipe_file(inside, data, mode="create")
+    except OSError as error:
+        status, _ = answer_of(error)
+        if status == NOT_IMPLEMENTED and not fs.exists(inside):
+            fs.pipe_file(inside, data)
+        elif not isinstance(error, FileExistsError) and status != PRECONDITION_FAILED:
+            raise
+        elif fs.cat_file(inside) != data:  # else an earlier try came through without our knowing
+            text = f"cannot create {inside}: it is there with other content"
+            raise DataError(text, TAKEN) from error
 
 
 def copy_into(local: Path, url: str) -> None:
     """Stream a local file to `url`; a local target is replaced in one step."""
-    with translated("write", url):
-        if (path := local_path(url)) is not None:
-            with local.open("rb") as source:
-                replace_local(path, lambda file: shutil.copyfileobj(source, file, CHUNK_BYTES))
-            return
-        fs, inside = filesystem(url)
-        fs.put_file(str(local), inside)
+    if (path := local_path(url)) is not None:
+        with translated("write", url), local.open("rb") as source:
+            replace_local(path, lambda file: shutil.copyfileobj(source, file, CHUNK_BYTES))
+    else:
+        insist("write", url, lambda fs, inside: fs.put_file(str(local), inside))
 
 
 def fetch(url: str, cache_dir: Path, timeout_s: float | None = None) -> Path:
     """Return a local path with the content of `url`; a local file is returned as it is.
 
     A remote file is downloaded once per version (the name in `cache_dir` holds a digest of the
-    URL, size and entity tag) and appears in the cache only when complete.
+    URL, size and entity tag) and appears in the cache only when complete. With `timeout_s`, see
+    `remote.filesystem`, nothing is repeated: the caller decides how long to wait.
     """
-    with translated("read", url):
-        if (path := local_path(url)) is not None:
+    if (path := local_path(url)) is not None:
+        with translated("read", url):
             path.stat()
             return path
-        fs, inside = filesystem(url, timeout_s)
+
+    def download(fs: AbstractFileSystem, inside: str) -> Path:
         info = fs.info(inside)
         version = {k: str(v) for k, v in info.items() if not k.startswith("_")}
         key = hashlib.sha256(json.dumps([url, version], sort_keys=True).encode()).hexdigest()
         target = cache_dir / f"{key[:16]}-{inside.rstrip('/').rsplit('/', 1)[-1]}"
         if not target.exists():
-            with fs.open(inside, "rb", block_size=CHUNK_BYTES) as source:
+            with _open(fs, inside) as source:
                 replace_local(target, lambda file: _download(source, file, url, info.get("size")))
         return target
+
+    return insist("read", url, download, timeout_s=timeout_s)
 
 
 def _download(source: BinaryIO, file: BinaryIO, url: str, size: int | None) -> None:
@@ -166,49 +183,74 @@ def _download(source: BinaryIO, file: BinaryIO, url: str, size: int | None) -> N
 
 def sha256_of(url: str | Path) -> str:
     """Return the sha256 of a file as 64 hex digits, reading it in chunks."""
+    if (path := local_path(str(url))) is not None:
+        with translated("read", str(url)), path.open("rb") as file:
+            return _digest_of(file)
+
+    def digest(fs: AbstractFileSystem, inside: str) -> str:
+        with _open(fs, inside) as file:
+            return _digest_of(file)
+
+    return insist("read", str(url), digest)
+
+
+def _digest_of(file: BinaryIO) -> str:
     digest = hashlib.sha256()
-    with translated("read", str(url)), open_read(str(url)) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
+    while chunk := file.read(CHUNK_BYTES):
+        digest.update(chunk)
     return digest.hexdigest()
 
 
 def remove(url: str) -> None:
     """Remove a file; a missing one is no error."""
-    with translated("remove", url):
-        if (path := local_path(url)) is not None:
+    if (path := local_path(url)) is not None:
+        with translated("remove", url):
             path.unlink(missing_ok=True)
-            return
-        fs, inside = filesystem(url)
-        if fs.exists(inside):
-            fs.rm_file(inside)
+    else:
+        insist("remove", url, _remove)
+
+
+def _remove(fs: AbstractFileSystem, inside: str) -> None:
+    with suppress(FileNotFoundError):
+        fs.rm_file(inside)
 
 
 def list_dir(url: str) -> list[str]:
-    """Return the sorted names (not paths) in a folder; a missing folder has none."""
-    with translated("list", url):
-        if (path := local_path(url)) is not None:
+    """Return the sorted names (not paths) in a folder; a missing folder has none.
+
+    Raises:
+        DataError: there is not even a bucket, or listing is refused.
+    """
+    if (path := local_path(url)) is not None:
+        with translated("list", url):
             names = os.listdir(path) if path.is_dir() else []
-        else:
-            fs, inside = filesystem(url)
-            try:
-                paths = fs.ls(inside, detail=False)
-            except FileNotFoundError:
-                paths = []
-            here = inside.rstrip("/")
-            # object stores list a folder marker as an entry of itself
-            names = [p.rstrip("/").rsplit("/", 1)[-1] for p in paths if p.rstrip("/") != here]
+    else:
+        names = insist("list", url, _names)
     return sorted(name for name in names if not name.endswith(TEMPORARY))
 
 
+def _names(fs: AbstractFileSystem, inside: str) -> list[str]:
+    try:
+        paths = fs.ls(inside, detail=False)
+    except FileNotFoundError as error:
+        if lacks_bucket(error) or is_hiccup(error):
+            raise
+        paths = []
+    here = inside.rstrip("/")
+    # object stores list a folder marker as an entry of itself
+    return [p.rstrip("/").rsplit("/", 1)[-1] for p in paths if p.rstrip("/") != here]
+
+
 def make_dir(url: str) -> None:
-    """Make a folder and its parents where folders exist; an existing one is no error."""
-    with translated("make the folder", url):
-        if (path := local_path(url)) is not None:
+    """Make a folder and its parents where folders exist; an existing one is no error.
+
+    S3 has none, and s3fs would make a bucket instead, of a name that may be a typing error.
+    """
+    if (path := local_path(url)) is not None:
+        with translated("make the folder", url):
             path.mkdir(parents=True, exist_ok=True)
-            return
-        fs, inside = filesystem(url)
-        fs.makedirs(inside, exist_ok=True)
+    elif not is_s3(url):
+        insist("make the folder", url, lambda fs, inside: fs.makedirs(inside, exist_ok=True))
 
 
 def free_bytes(url: str) -> int | None:
@@ -224,14 +266,13 @@ def free_bytes(url: str) -> int | None:
 
 def version_of(url: str) -> str:
     """Return a token that changes when the file is rewritten, "" where the storage gives none."""
-    with translated("look for", url):
-        if (path := local_path(url)) is not None:
+    if (path := local_path(url)) is not None:
+        with translated("look for", url):
             status = path.stat()
             return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
-        fs, inside = filesystem(url)
-        info = fs.info(inside)
-        marks = ("ETag", "etag", "LastModified", "mtime", "created", "generation", "VersionId")
-        return "|".join(f"{mark}={info[mark]}" for mark in marks if info.get(mark))
+    info = insist("look for", url, _info)
+    marks = ("ETag", "etag", "LastModified", "mtime", "created", "generation", "VersionId")
+    return "|".join(f"{mark}={info[mark]}" for mark in marks if info.get(mark))
 
 
 def remove_leftovers(url: str) -> None:
@@ -244,45 +285,6 @@ def remove_leftovers(url: str) -> None:
         with translated("clean", url):
             for leftover in path.glob(f".*{TEMPORARY}"):
                 leftover.unlink(missing_ok=True)
-
-
-def replace_local(target: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Fill a temporary file next to `target`, sync it, and rename it onto `target`.
-
-    Raises:
-        OSError: as it came; callers wrap it in `translated`. `target` is as it was before.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(target) as temporary:
-        with temporary.open("xb") as file:  # 0666 minus umask, unlike tempfile's 0600
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        _sync_folder(target.parent)
-
-
-@contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; file systems that cannot sync a folder are left alone."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        return
-    finally:
-        os.close(handle)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from naics_job.checkpoint.manifest import CheckpointFacts
 from naics_job.checkpoint.store import RunStore
 from naics_job.errors import CheckpointError, TransientError
 from naics_job.storage import files
+from naics_job.storage.local import TEMPORARY
 
 Facts = Callable[..., CheckpointFacts]
 Scratch = Callable[[bytes], Path]
@@ -163,7 +164,7 @@ def check_recovery(folder: str, local: Path, facts: Facts) -> None:
     assert [m.step for m in again.manifests()] == [4, 3]
     if not folder.startswith("memory:"):
         run = Path(folder) / "run-a"
-        assert not [p.name for p in run.iterdir() if p.name.endswith(files.TEMPORARY)]
+        assert not [p.name for p in run.iterdir() if p.name.endswith(TEMPORARY)]
 
 
 @pytest.mark.usefixtures("fast_disk")

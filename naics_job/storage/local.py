@@ -1,0 +1,49 @@
+"""Write a local file so that it appears whole or not at all, and stays after a power cut."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+TEMPORARY = ".tmp"  # suffix of a write that has not been renamed yet
+
+
+def replace_local(target: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Fill a temporary file next to `target`, sync it, and rename it onto `target`.
+
+    Raises:
+        OSError: as it came; callers wrap it in `translated`. `target` is as it was before.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(target) as temporary:
+        with temporary.open("xb") as file:  # 0666 minus umask, unlike tempfile's 0600
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; file systems that cannot sync a folder are left alone."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        return
+    finally:
+        os.close(handle)

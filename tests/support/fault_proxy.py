@@ -1,0 +1,144 @@
+"""A proxy before an HTTP server that breaks chosen requests, on the loopback, for tests.
+
+One connection carries one request, so that a broken one harms no other.
+"""
+
+import re
+import socket
+import socketserver
+import struct
+import threading
+from typing import Literal, Self
+
+Fault = Literal["busy", "reset", "cut", "lost", "stall", "expired"]
+"""busy     503 SlowDown, the server is not asked
+reset    the connection breaks, the server is not asked
+cut      half of the request reaches the server
+lost     the server has done it, half of the answer comes back
+stall    nothing is answered for `stall_s`, the server is not asked
+expired  400 ExpiredToken, the server is not asked"""
+
+STALL_S = 3.0
+ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message>{}</Message></Error>'
+ANSWERS = {
+    "busy": ("503 Slow Down", ERROR.format("SlowDown", "Please reduce your request rate.")),
+    "expired": ("400 Bad Request", ERROR.format("ExpiredToken", "The token has expired.")),
+}
+
+
+class FaultProxy:
+    """Forwards to `port`; `fail` and `down` say what goes wrong. Use it with `with`."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.down = False  # every connection is reset
+        self.requests: list[str] = []  # since the last `fail` or `watch`: "PUT /bucket/key"
+        self.released = threading.Event()  # ends all stalls
+        self._faults: dict[int, Fault] = {}
+        self._lock = threading.Lock()
+        self._server = _Server(self)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def fail(self, k: int, fault: Fault, times: int = 1) -> None:
+        """Break the k-th request from now on, and the `times - 1` after it."""
+        with self._lock:
+            self.requests = []
+            self._faults = dict.fromkeys(range(k, k + times), fault)
+
+    def watch(self) -> None:
+        """Count from here, and break nothing."""
+        self.fail(1, "busy", 0)
+
+    def next_fault(self, line: str) -> Fault | None:
+        """Note a request; what shall go wrong with it."""
+        with self._lock:
+            self.requests.append(line)
+            return "reset" if self.down else self._faults.get(len(self.requests))
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads, block_on_close, request_queue_size = True, False, 64
+
+    def __init__(self, proxy: FaultProxy) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.proxy = proxy
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        return  # a client that went away
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        proxy: FaultProxy = self.server.proxy  # type: ignore[attr-defined]
+        head, body = _read_request(self.request)
+        if not head:
+            return
+        fault = proxy.next_fault(head.partition(b" HTTP/")[0].partition(b"?")[0].decode())
+        if fault == "stall":
+            proxy.released.wait(STALL_S)
+        if fault in ("reset", "stall"):
+            _reset(self.request)
+        elif fault in ("busy", "expired"):
+            self.request.sendall(_answer(*ANSWERS[fault], head.startswith(b"HEAD")))
+        else:
+            self._forward(proxy.target, head, body, fault)
+
+    def _forward(self, port: int, head: bytes, body: bytes, fault: Fault | None) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as upstream:
+            if fault == "cut":
+                whole = head + body
+                upstream.sendall(whole[: len(head) + len(body) // 2 if body else len(head) // 2])
+                _reset(upstream)
+                _reset(self.request)
+                return
+            upstream.sendall(head + body)
+            answer = bytearray()
+            while piece := upstream.recv(1 << 16):
+                answer += piece
+        if fault == "lost":
+            start, mark, content = bytes(answer).partition(b"\r\n\r\n")
+            if content:
+                self.request.sendall(start + mark + content[: len(content) // 2])
+            _reset(self.request)
+        else:
+            self.request.sendall(answer)
+
+
+def _read_request(connection: socket.socket) -> tuple[bytes, bytes]:
+    data = bytearray()
+    while b"\r\n\r\n" not in data:
+        piece = connection.recv(1 << 16)
+        if not piece:
+            return b"", b""
+        data += piece
+    head, _, rest = bytes(data).partition(b"\r\n\r\n")
+    if re.search(rb"(?i)\r\nexpect: *100-continue", head):
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    body = bytearray(rest)
+    while len(body) < int(length[1] if length else 0):
+        piece = connection.recv(1 << 16)
+        if not piece:
+            return b"", b""
+        body += piece
+    head = re.sub(rb"(?i)\r\n(connection|expect):[^\r]*", b"", head)
+    return head + b"\r\nConnection: close\r\n\r\n", bytes(body)
+
+
+def _answer(status: str, text: str, only_head: bool) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(text)}\r\n\r\n{'' if only_head else text}".encode()
+
+
+def _reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()

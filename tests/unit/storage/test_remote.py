@@ -1,0 +1,87 @@
+"""How long a remote request is repeated, and which file system serves a URL."""
+
+import logging
+from typing import Any
+
+import fsspec
+import pytest
+
+from naics_job.errors import ConfigError, DataError, TransientError
+from naics_job.storage import remote
+
+REAL = remote.PATIENCE
+URL = "memory://remote-test/a.bin"
+
+
+class Flaky:
+    """A request that fails with `error` the first `failures` times."""
+
+    def __init__(self, failures: int, error: Exception) -> None:
+        self.failures, self.error, self.calls = failures, error, 0
+
+    def __call__(self, fs: Any, inside: str) -> str:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise self.error
+        return inside
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PATIENCE", remote.Patience(attempts=4, base_s=0.0, cap_s=0.0))
+
+
+def test_a_hiccup_is_asked_again_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    request = Flaky(3, ConnectionResetError("x"))
+    assert remote.insist("read", URL, request).endswith("remote-test/a.bin")
+    assert request.calls == 4
+    retries = [(record.message, record.levelno) for record in caplog.records]
+    assert retries == [("storage.retry", logging.WARNING)] * 3
+
+
+def test_the_budget_ends() -> None:
+    request = Flaky(9, ConnectionResetError("x"))
+    with pytest.raises(TransientError, match=r"cannot read memory://remote-test/a\.bin"):
+        remote.insist("read", URL, request)
+    assert request.calls == 4
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("x"), PermissionError("x")])
+def test_a_permanent_error_is_raised_at_once(error: Exception) -> None:
+    request = Flaky(9, error)
+    with pytest.raises(DataError):
+        remote.insist("read", URL, request)
+    assert request.calls == 1
+
+
+def test_who_limits_the_waiting_is_told_at_once() -> None:
+    request = Flaky(9, ConnectionResetError("x"))
+    with pytest.raises(TransientError):
+        remote.insist("read", URL, request, timeout_s=1.0)
+    assert request.calls == 1
+
+
+def test_sessions_are_made_anew() -> None:
+    before, _ = remote.filesystem(URL)
+    assert remote.filesystem(URL)[0] is before
+    remote.forget_sessions(URL)
+    assert remote.filesystem(URL)[0] is not before
+
+
+def test_listings_of_a_bucket_are_never_cached() -> None:
+    fs, inside = remote.filesystem("s3://bucket/run/a.ckpt")
+    assert inside == "bucket/run/a.ckpt"
+    fs.dircache["bucket/run"] = []
+    assert "bucket/run" not in fs.dircache
+    assert fs is not fsspec.filesystem("s3")  # nobody else's settings or transactions
+
+
+@pytest.mark.parametrize("url", ["nosuchscheme://a/b", "gdrive://a/b"])
+def test_an_unknown_scheme_is_a_config_error(url: str) -> None:
+    with pytest.raises(ConfigError, match="cannot use"):
+        remote.insist("read", url, Flaky(0, KeyError()))
+
+
+def test_the_real_patience_lasts_minutes() -> None:
+    pauses = [min(REAL.cap_s, REAL.base_s * 2.0**n) for n in range(REAL.attempts - 1)]
+    assert 120 < sum(pauses) / 2 < 180
