@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from naics_job.errors import TransientError
+
 T = TypeVar("T")
 PATIENCE = timedelta(hours=2)  # one process may prepare data and features while the others wait
 
@@ -24,6 +26,9 @@ def process_group(on_gpu: bool) -> Iterator[None]:
 
     Tensors on the CPU go through gloo, those on a GPU through NCCL; with a GPU, this process's own
     one becomes the current device.
+
+    Raises:
+        TransientError: another process has gone away.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1" or dist.is_initialized():
         yield
@@ -33,6 +38,13 @@ def process_group(on_gpu: bool) -> Iterator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
         yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise TransientError(
+            f"lost the other processes of the run: {str(error).partition(chr(10))[0][:200]}",
+            "one of them has ended first, its message says why",
+        ) from error
     finally:
         dist.destroy_process_group()
 

@@ -15,6 +15,7 @@ from naics_job.launch.worker import CODE, FOLDER_VARIABLE, PID
 MODULE = "naics_job.cli.app"
 KILLED = 137  # a process that left no code: killed from outside, most often for its memory
 UNEXPECTED = 70
+FOLLOWING = (UNEXPECTED, 75, 143)  # codes of processes that only lost the others
 FORWARDED = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -22,8 +23,7 @@ def run_processes(arguments: Sequence[str], num_processes: int) -> int:
     """Run `naics-embedder ARGUMENTS` in `num_processes` processes and return the exit code.
 
     SIGTERM and Ctrl-C go to the training processes, which save and end; torchrun, which would kill
-    them, does not hear of it. The code is that of the process that ended first with one other than
-    0: the others only follow it.
+    them, does not hear of it. The code is that of the process that failed, see `exit_code`.
     """
     with TemporaryDirectory(prefix="naics-launch-") as name:
         folder = Path(name)
@@ -40,15 +40,20 @@ def run_processes(arguments: Sequence[str], num_processes: int) -> int:
 
 
 def exit_code(folder: Path, torchrun_code: int) -> int:
-    """The contract's code from what the processes left in `folder`."""
-    codes = sorted(folder.glob(f"*{CODE}"), key=lambda path: path.stat().st_mtime_ns)
-    for path in codes:
-        if (code := int(path.read_text(encoding="utf-8"))) != 0:
-            return code
-    if torchrun_code == 0:
-        return 0
+    """The contract's code from what the processes left in `folder`.
+
+    A process that loses its peers ends too, perhaps before the one that failed has said why: its
+    code counts only when nobody has a better one.
+    """
+    files = sorted(folder.glob(f"*{CODE}"), key=lambda path: path.stat().st_mtime_ns)
+    codes = [code for path in files if (code := int(path.read_text(encoding="utf-8"))) != 0]
+    own = [code for code in codes if code not in FOLLOWING]
+    if own or UNEXPECTED in codes:
+        return own[0] if own else UNEXPECTED
     started = {path.stem for path in folder.glob(f"*{PID}")}
-    return KILLED if started - {path.stem for path in codes} else UNEXPECTED
+    if started - {path.stem for path in files}:
+        return KILLED
+    return codes[0] if codes else (torchrun_code and UNEXPECTED)
 
 
 @contextmanager
