@@ -8,7 +8,7 @@ from torch import Tensor
 from naics_job.data.batch import CodeBatch
 from naics_job.data.contracts import CHANNELS
 from naics_job.data.query_views import QueryDraw, QueryViews
-from naics_job.data.tokens import TokenStore
+from naics_job.data.tokens import Ragged, TokenStore
 from naics_job.distributed import gather_rows, is_distributed, share_of
 from naics_job.model.embedder import Encoded, NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder
@@ -107,15 +107,14 @@ class StepEncoder:
     def _texts(self, asked: QueryDraw, adapters: bool) -> Features:
         if not adapters and self._queries_cached:
             return self.features.queries(asked)
-        tokens = self.queries.tokens(asked)
-        self.step_tokens += sum(int(ragged.lengths.sum()) for ragged in tokens.values())
         with torch.set_grad_enabled(adapters):
-            encoded: Features = self.encoder(tokens)
-        return encoded
+            return self._encode(self.queries.tokens(asked))
 
     def _through_adapters(self, positions: Tensor, view: int) -> Features:
         at = positions.cpu().numpy()
-        tokens = {channel: self.tokens.view(channel, at, view) for channel in CHANNELS}
+        return self._encode({channel: self.tokens.view(channel, at, view) for channel in CHANNELS})
+
+    def _encode(self, tokens: dict[str, Ragged]) -> Features:
         self.step_tokens += sum(int(ragged.lengths.sum()) for ragged in tokens.values())
         encoded: Features = self.encoder(tokens)
         return encoded

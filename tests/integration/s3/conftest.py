@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fault_proxy import FaultProxy
 from s3_server import S3Server, find_weed
 
-from naics_job.checkpoint.manifest import CheckpointFacts
 from naics_job.storage import remote
 
 
@@ -113,37 +111,3 @@ def use(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "/nonexistent")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def facts() -> Callable[[int], CheckpointFacts]:
-    """What training says of a state after some steps."""
-
-    def make(step: int) -> CheckpointFacts:
-        return CheckpointFacts(
-            step=step,
-            epoch=0,
-            position=step * 32,
-            phase=1,
-            borders={"total_steps": 100},
-            config_hash="c" * 64,
-            architecture="a" * 64,
-            world_size=1,
-            global_batch_size=32,
-            versions={"torch": "2.13.0"},
-        )
-
-    return make
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Callable[[bytes], Path]:
-    """Write bytes to a local file as training does before a save."""
-
-    def write(data: bytes) -> Path:
-        path = tmp_path / "scratch" / "payload.ckpt"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
-        return path
-
-    return write

@@ -9,23 +9,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from naics_job.checkpoint.manifest import CheckpointFacts, RunManifest
-
-
-def make_facts(step: int, **changes: Any) -> CheckpointFacts:
-    values: dict[str, Any] = {
-        "step": step,
-        "epoch": step // 10,
-        "position": step * 32,
-        "phase": 1,
-        "borders": {"total_steps": 100, "phase1_end": 0.3},
-        "config_hash": "c" * 64,
-        "architecture": "a" * 64,
-        "world_size": 1,
-        "global_batch_size": 32,
-        "versions": {"torch": "2.13.0"},
-    }
-    return CheckpointFacts(**{**values, **changes})
+from naics_job.checkpoint.manifest import RunManifest
 
 
 def make_run(run_id: str, **changes: Any) -> RunManifest:
@@ -43,26 +27,8 @@ def make_run(run_id: str, **changes: Any) -> RunManifest:
 
 
 @pytest.fixture
-def facts() -> Callable[..., CheckpointFacts]:
-    return make_facts
-
-
-@pytest.fixture
 def run_manifest() -> Callable[..., RunManifest]:
     return make_run
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Callable[[bytes], Path]:
-    """Write bytes to a local file as training does before a save."""
-
-    def write(data: bytes) -> Path:
-        path = tmp_path / "scratch" / "payload.ckpt"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
-        return path
-
-    return write
 
 
 @pytest.fixture(params=["local", "memory"])
