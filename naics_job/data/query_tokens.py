@@ -6,8 +6,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from naics_job.data.tokens import Ragged
+from naics_job.errors import DataError
 
 QUERY_CHANNELS = ("title", "examples")
+EXAMPLE = 'say what the business does: "organic soybean farm"'
 
 
 class QueryTokenizer:
@@ -20,6 +22,19 @@ class QueryTokenizer:
     def __call__(self, texts: Sequence[str]) -> dict[str, Ragged]:
         """The same texts in every query channel; one without a word has length 0."""
         return {channel: self._row(texts, self._max_tokens[channel]) for channel in QUERY_CHANNELS}
+
+    def asked(self, texts: Sequence[str]) -> dict[str, Ragged]:
+        """The texts of searches, each with at least one word.
+
+        Raises:
+            DataError: a text has none.
+        """
+        tokens = self(texts)
+        for ragged in tokens.values():
+            for text, length in zip(texts, ragged.lengths, strict=True):
+                if length == 0:
+                    raise DataError(f"the query {text!r} has no word", EXAMPLE)
+        return tokens
 
     def _row(self, texts: Sequence[str], max_tokens: int) -> Ragged:
         self._tokenizer.enable_truncation(max_tokens)

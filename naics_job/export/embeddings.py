@@ -2,11 +2,11 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from torch import Tensor
 
 from naics_job.errors import DataError
 from naics_job.storage.files import (
@@ -20,6 +20,9 @@ from naics_job.storage.files import (
 )
 from naics_job.storage.files import write_manifest as write_manifest_beside
 from naics_job.taxonomy.tree import Taxonomy
+
+if TYPE_CHECKING:  # a query must not import it
+    from torch import Tensor
 
 FILE = "embeddings.parquet"
 SCHEMA_VERSION = 1
@@ -41,7 +44,7 @@ class EmbeddingTable:
 
 def write_embeddings(
     url: str,
-    points: Tensor,
+    points: "Tensor",
     taxonomy: Taxonomy,
     curvature: float,
     manifest: Manifest,

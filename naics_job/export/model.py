@@ -1,7 +1,7 @@
 """The trained model as files that run no code: safetensors, settings, tokenizer, model card."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors.numpy import load_file
 
 from naics_job.config.model_schema import LossConfig, ModelConfig
 from naics_job.data.query_tokens import QueryTokenizer
@@ -18,10 +17,8 @@ from naics_job.data.tokens import parse_tokenizer
 from naics_job.errors import DataError
 from naics_job.export.card import ModelCard, card_text
 from naics_job.export.embeddings import EXPORT_AGAIN
-from naics_job.model.embedder import NaicsEmbedder
-from naics_job.model.light import EncoderShape, LightEncoder
-from naics_job.model.tensor_file import write_tensors
-from naics_job.model.weights import BaseWeights
+from naics_job.model.light import Array, EncoderShape, LightEncoder
+from naics_job.model.light_embedder import LightEmbedder
 from naics_job.storage.files import (
     fetch,
     join,
@@ -31,7 +28,9 @@ from naics_job.storage.files import (
 )
 
 if TYPE_CHECKING:  # a query must not import what this one imports
+    from naics_job.model.embedder import NaicsEmbedder
     from naics_job.model.encoder import ChannelEncoder
+    from naics_job.model.weights import BaseWeights
 
 WEIGHTS, SETTINGS, CARD, TOKENIZER = (
     "model.safetensors",
@@ -44,18 +43,26 @@ ENCODER, EMBEDDER = "encoder.", "embedder."  # in front of the names of tensors
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained model, ready to embed texts on the CPU."""
+    """A trained model, ready to embed texts without torch."""
 
     encoder: LightEncoder
-    embedder: NaicsEmbedder
+    embedder: LightEmbedder
     tokenizer: QueryTokenizer
+
+    def embed(self, texts: Sequence[str]) -> Array:
+        """Points `[text, dim + 1]` float32 of free texts.
+
+        Raises:
+            DataError: a text has no word.
+        """
+        return self.embedder(*self.encoder(self.tokenizer.asked(texts)))
 
 
 def write_model(  # what an export is made of
     folder: str,
     encoder: "ChannelEncoder",
-    embedder: NaicsEmbedder,
-    base: BaseWeights,
+    embedder: "NaicsEmbedder",
+    base: "BaseWeights",
     settings: Mapping[str, Any],
     card: ModelCard,
 ) -> str:
@@ -72,21 +79,22 @@ def write_model(  # what an export is made of
         settings: plain `model`, `loss` and `max_tokens` settings that rebuild the network.
         card: what the model card tells.
     """
-    light = encoder.light()
-    tensors = {f"{ENCODER}{name}": value for name, value in light.tensors.items()}
+    from naics_job.model.tensor_file import write_tensors
+
+    tensors = {f"{ENCODER}{name}": value for name, value in encoder.merged().items()}
     tensors |= {f"{EMBEDDER}{name}": value for name, value in embedder.state_dict().items()}
     about = {"base_sha256": base.sha256, "base_origin": base.origin, "run_id": card.run_id}
     about["weights_sha256"] = write_tensors(join(folder, WEIGHTS), tensors, {"format": "pt"})
     tokenizer = (base.folder / TOKENIZER).read_bytes()
     write_bytes_atomic(join(folder, TOKENIZER), tokenizer)
-    content = {**settings, "encoder": asdict(light.shape), **about}
+    content = {**settings, "encoder": asdict(encoder.shape), **about}
     write_bytes_atomic(join(folder, SETTINGS), (json.dumps(content, indent=2) + "\n").encode())
     write_bytes_atomic(join(folder, CARD), card_text(card, settings, base).encode())
     return folder
 
 
 def load_model(folder: str, cache_dir: Path) -> LoadedModel:
-    """Rebuild what `write_model` wrote, on the CPU and in evaluation mode.
+    """Rebuild what `write_model` wrote.
 
     Args:
         folder: path or URL.
@@ -115,16 +123,15 @@ def load_model(folder: str, cache_dir: Path) -> LoadedModel:
     tokenizer = join(folder, TOKENIZER)
     parsed = parse_tokenizer(read_bytes(tokenizer), tokenizer, EXPORT_AGAIN)
     encoder = LightEncoder(_named(tensors, ENCODER), shape)
-    embedder = NaicsEmbedder(model, loss, encoder.hidden_size)
     try:
-        embedder.load_state_dict(_named(tensors, EMBEDDER))
-    except RuntimeError as error:
+        embedder = LightEmbedder(_named(tensors, EMBEDDER), model, loss, encoder.hidden_size)
+    except ValueError as error:
         text = f"the weights in {folder} do not fit the settings beside them"
         raise DataError(text, EXPORT_AGAIN) from error
-    return LoadedModel(encoder, embedder.eval(), QueryTokenizer(parsed, max_tokens))
+    return LoadedModel(encoder, embedder, QueryTokenizer(parsed, max_tokens))
 
 
-def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _named(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()

@@ -1,5 +1,7 @@
 """The Lorentz model of hyperbolic space: the only formulas of it in this package.
 
+`geometry.light` repeats two of them without torch.
+
 A point is `[..., dim + 1]`, time component first, on -x_0^2 + |x_1:|^2 = -1/c with c > 0; the
 sectional curvature is -c. geoopt calls the squared radius 1/c `k`.
 
@@ -15,13 +17,9 @@ done in float32.
 import torch
 from torch import Tensor
 
-Curvature = float | Tensor
+from naics_job.geometry.light import EXACT_RADIUS, MAX_RADIUS, TINY
 
-# Radii sqrt(c) r up to EXACT_RADIUS are kept, longer ones approach MAX_RADIUS. At 12 a float32
-# point is uncertain by a distance of about 0.01 and its time is 8e4.
-EXACT_RADIUS = 8.0
-MAX_RADIUS = 12.0
-TINY = 1e-30  # under a square root, keeps its gradient finite at 0
+Curvature = float | Tensor
 
 
 def widen(x: Tensor) -> Tensor:

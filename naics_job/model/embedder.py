@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from naics_job.config.model_schema import LossConfig, ModelConfig
 from naics_job.data.contracts import CHANNELS
 from naics_job.geometry.lorentz import exp_map_origin, radius
+from naics_job.model.light_embedder import CURVATURE_RANGE, SMALLEST_LENGTH, SMALLEST_WEIGHT
 from naics_job.model.moe import MixtureOfExperts, expert_statistics
 
 START_SCALE = 3.0  # texts of length 1, centred, become radii of about 2 with it
 PROJECTION_SEED = 0  # of the fixed start of the channel maps when the sizes differ
-SMALLEST_WEIGHT = 1e-12  # of a code without any channel, whose residual is 0
-CURVATURE_RANGE = 10.0  # a learned curvature stays within this factor of loss.curvature
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,10 @@ class NaicsEmbedder(nn.Module):
             features: of the training codes, `[code, channel, hidden]`.
             present: `[code, channel]` bool.
         """
-        unit = nn.functional.normalize(features.float(), dim=-1) * present[..., None]
+        unit = (
+            nn.functional.normalize(features.float(), dim=-1, eps=SMALLEST_LENGTH)
+            * present[..., None]
+        )
         mean = unit.sum(0) / present.sum(0).clamp_min(1)[:, None]  # [channel, hidden]
         self.map_bias.copy_(-torch.einsum("ch,cdh->cd", mean, self.maps))
 
@@ -127,7 +129,7 @@ class NaicsEmbedder(nn.Module):
         """
         if self.training and self.channel_dropout:
             present = drop_channels(present, self.channel_dropout)
-        unit = nn.functional.normalize(features.float(), dim=-1)
+        unit = nn.functional.normalize(features.float(), dim=-1, eps=SMALLEST_LENGTH)
         unit = self.feature_dropout(unit)
         mapped = (
             torch.einsum("nch,cdh->ncd", unit, self.maps) + self.map_bias

@@ -14,7 +14,6 @@ from naics_job.data.contracts import CHANNELS
 from naics_job.data.tokens import Ragged
 from naics_job.errors import ConfigError
 from naics_job.model.grouping import concatenated, distinct_texts, length_blocks, padded_ids
-from naics_job.model.light import LightEncoder
 from naics_job.model.transformer import (
     activate,
     adapted_layers,
@@ -136,9 +135,9 @@ class ChannelEncoder(nn.Module):
         """Named parameters of the four adapters; the base has none that train."""
         return adapter_parameters(self.transformer)
 
-    def light(self) -> LightEncoder:
-        """The encoder as it is now, merged for use without transformers and PEFT."""
-        return LightEncoder(merged_tensors(self.transformer, CHANNELS), self.shape)
+    def merged(self) -> dict[str, Tensor]:
+        """The weights as they are now, merged for a `LightEncoder`."""
+        return merged_tensors(self.transformer, CHANNELS)
 
     def adapter_zero(self) -> Tensor:
         """A scalar 0 that depends on every adapter.

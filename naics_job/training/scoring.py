@@ -1,15 +1,18 @@
 """The scores of a model beside those of the encoder it started from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from naics_job.data.query_tokens import QueryTokenizer
 from naics_job.evaluation.distances import LorentzDistances
 from naics_job.evaluation.report import EvaluationReport, frozen_baseline, frozen_distances
 from naics_job.evaluation.search import score_search
-from naics_job.export.search import embed_queries
-from naics_job.model.embedder import Encoded
+from naics_job.model.embedder import Encoded, NaicsEmbedder
+from naics_job.model.encoder import ChannelEncoder
 from naics_job.training.build import Job
 
 Scores = dict[str, dict[str, float]]
@@ -22,6 +25,25 @@ class Scorecard:
     metrics: Scores
     baseline: Scores
     health: dict[str, float | bool]
+
+
+@torch.no_grad()
+def embed_queries(
+    encoder: ChannelEncoder,
+    embedder: NaicsEmbedder,
+    tokenizer: QueryTokenizer,
+    texts: Sequence[str],
+) -> Tensor:
+    """Points `[text, dim + 1]` of free texts, as an export embeds them.
+
+    Encoder and embedder are in evaluation mode.
+
+    Raises:
+        DataError: a text has no word.
+    """
+    features, present = encoder(tokenizer.asked(texts))
+    points: Tensor = embedder(features, present).points
+    return points
 
 
 def score(job: Job, report: EvaluationReport, encoded: Encoded) -> Scorecard:

@@ -190,7 +190,7 @@ def test_the_model_export_stands_alone(trained: Trained) -> None:
     assert names >= {"model.safetensors", "config.json", "README.md", "tokenizer.json"}
     assert str(trained.record["run_id"]) in (folder / "README.md").read_text()
     model = load_model(str(folder), trained.folder)
-    assert not model.embedder.training
+    assert model.embed(["soybean farm"]).shape == (1, DIM + 1)
 
 
 def test_the_console_says_how_good_it_is(trained: Trained) -> None:

@@ -18,12 +18,13 @@ from naics_job.errors import DataError
 from naics_job.export.card import ModelCard
 from naics_job.export.embeddings import write_embeddings
 from naics_job.export.model import load_model, write_model
-from naics_job.export.search import SearchIndex, embed_queries, search
+from naics_job.export.search import SearchIndex, search
 from naics_job.model.embedder import NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.model.weights import BaseWeights
 from naics_job.storage.files import Manifest
 from naics_job.taxonomy.tree import Taxonomy
+from naics_job.training.scoring import embed_queries
 
 CODES = {
     "11": "w1 w2",
@@ -35,7 +36,7 @@ CODES = {
     "111113": "w14",
 }
 LIMIT = 20  # tokens of a title
-HEAVY = {"transformers", "peft", "lightning", "openpyxl", "huggingface_hub", "pandas"}
+HEAVY = {"torch", "transformers", "peft", "lightning", "openpyxl", "huggingface_hub", "pandas"}
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
 def test_an_export_embeds_as_the_trained_model_does(trained: Trained, tmp_path: Path) -> None:
     model = load_model(f"{trained.folder}/model", tmp_path)
     texts = ["w1", "w5 w6 w7 unknown", " ".join(f"w{n}" for n in range(40))]
-    exported = embed_queries(model.encoder, model.embedder, model.tokenizer, texts)
+    exported = torch.from_numpy(model.embed(texts))
     torch.testing.assert_close(exported, trained.embed(texts), rtol=1e-5, atol=1e-5)
     assert not torch.allclose(exported[0], exported[1], atol=0.1)
 
@@ -172,7 +173,7 @@ def test_a_remote_export_is_fetched_once(trained: Trained, tmp_path: Path) -> No
     for _ in range(2):
         model = load_model(url, tmp_path)
         assert len(list(tmp_path.iterdir())) == 1
-    points = embed_queries(model.encoder, model.embedder, model.tokenizer, ["w1 w2"])
+    points = torch.from_numpy(model.embed(["w1 w2"]))
     torch.testing.assert_close(points, trained.embed(["w1 w2"]), rtol=1e-5, atol=1e-5)
 
 
@@ -193,16 +194,6 @@ def test_a_damaged_export_is_refused(
         load_model(str(tmp_path / "model"), tmp_path / "cache")
 
 
-def test_threads_are_as_before(trained: Trained) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        search(trained.config, "w1", 1)
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_nothing_that_is_slow_to_import_is_needed(trained: Trained) -> None:
     code = f"""
 import sys
@@ -219,4 +210,4 @@ def test_points_are_those_of_the_table(trained: Trained) -> None:
     index = SearchIndex(trained.folder, Path("unused"))
     assert index.table.points.dtype == np.float32
     expected = trained.embed(list(CODES.values()))
-    torch.testing.assert_close(index.points, expected, rtol=0, atol=0)
+    np.testing.assert_array_equal(index.table.points, expected.numpy())

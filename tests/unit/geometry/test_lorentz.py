@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from naics_job.geometry import lorentz
+from naics_job.geometry.light import EXACT_RADIUS, MAX_RADIUS
 from naics_job.geometry.lorentz import (
-    EXACT_RADIUS,
-    MAX_RADIUS,
     centroid,
     exact_radius,
     exp_map_origin,

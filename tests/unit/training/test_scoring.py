@@ -12,12 +12,11 @@ import torch
 from naics_job.config.load import load_config
 from naics_job.data.query_tokens import QueryTokenizer
 from naics_job.data.tokens import load_tokenizer
-from naics_job.export.search import embed_queries
 from naics_job.model.embedder import NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.model.weights import BaseWeights
 from naics_job.taxonomy.tree import Taxonomy
-from naics_job.training.scoring import search_scores
+from naics_job.training.scoring import embed_queries, search_scores
 
 CODES = ["11", "111", "1111", "11111", "111111", "111112", "111113", "111114"]
 LEAVES = [4, 5, 6, 7]
