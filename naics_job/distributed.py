@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -20,9 +20,10 @@ from naics_job.errors import TransientError
 from naics_job.stopping import Stop
 
 T = TypeVar("T")
-STOP_KEY, HEARD_KEY = "naics-job/stop", "naics-job/stop-heard"  # in the store of the processes
+# names in the store of the processes: who is here, which signal came, who has heard of it
+HERE_KEY, STOP_KEY, HEARD_KEY = "naics-job/here", "naics-job/stop", "naics-job/heard"
 POLL_S = 0.5
-HEARD_S = 5.0  # longest wait until all processes know of a signal
+HEARD_S = 10.0  # longest wait until all processes know of a signal
 PATIENCE = timedelta(hours=2)  # one process may prepare data and features while the others wait
 
 
@@ -42,14 +43,30 @@ def process_group(on_gpu: bool, stop: Stop) -> Iterator[None]:
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     with peers_missed(stop):
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
-    channel = StopChannel(stop)
+        channel = StopChannel(stop, _store())
     try:
         with peers_missed(stop):
+            channel.wait_for_all()
+            dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
             yield
     finally:
         channel.close()
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def tell_peers(stop: Stop) -> None:
+    """Tell the other processes of a signal that came before this one joined them."""
+    with suppress(RuntimeError):  # those that have not even found each other need not hear
+        StopChannel(stop, _store()).close()
+
+
+def _store() -> Any:
+    """The store through which the processes find each other."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, is_master=False, timeout=timedelta(seconds=60)
+    )
 
 
 @contextmanager
@@ -82,15 +99,25 @@ class StopChannel:
     would have to wait for processes that prepare data while others wait for them.
     """
 
-    def __init__(self, stop: Stop) -> None:
-        self._stop, self._over = stop, threading.Event()
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        self._store = dist.TCPStore(  # type: ignore[attr-defined]
-            address, port, is_master=False, timeout=timedelta(seconds=60)
-        )
-        self._heard = threading.Event()
+    def __init__(self, stop: Stop, store: Any) -> None:
+        self._stop, self._store = stop, store
+        self._world = int(os.environ["WORLD_SIZE"])
+        self._over, self._heard = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._listen, name="stop-channel", daemon=True)
         self._thread.start()
+
+    def wait_for_all(self) -> None:
+        """Return when every process is here.
+
+        Forming the group waits for all too, but where no signal is handled: a process that ended
+        before it came would hold up the others for as long as their patience lasts.
+        """
+        self._store.add(HERE_KEY, 1)
+        until = time.monotonic() + PATIENCE.total_seconds()
+        while self._store.add(HERE_KEY, 0) < self._world:
+            if time.monotonic() > until:
+                raise dist.DistError("not all processes have come")
+            time.sleep(POLL_S / 5)
 
     def close(self) -> None:
         """Stop listening; after a signal, not before all have heard of it or some seconds."""
@@ -107,7 +134,7 @@ class StopChannel:
                 if not told and (number is not None or self._store.check([STOP_KEY])):
                     told = True
                     self._tell(number)
-                if told and self._store.add(HEARD_KEY, 0) >= dist.get_world_size():
+                if told and self._store.add(HEARD_KEY, 0) >= self._world:
                     self._heard.set()
         except RuntimeError:  # the store has gone away with the process that kept it
             self._heard.set()

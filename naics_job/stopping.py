@@ -24,6 +24,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopNow(BaseException):
     """Ends what can be ended at any moment; no Exception, which a handler of failures may eat."""
 
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
 
 class StoppedBySignalError(NaicsJobError):
     """The run was told to stop; nothing is lost, and it can be resumed."""
@@ -68,7 +72,7 @@ class Stop:
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
         if not again and not self._remembers:
-            raise StopNow
+            raise StopNow(number)
 
     @contextmanager
     def remembered(self) -> Iterator[None]:
@@ -97,7 +101,7 @@ class Stop:
     def check(self) -> None:
         """Raise `StopNow` if a signal came; a destructor may have swallowed the first one."""
         if self.number is not None:
-            raise StopNow
+            raise StopNow(self.number)
 
     def error(self, when: str, hint: str) -> StoppedBySignalError:
         """The error that ends the run: `when` says at which point, `hint` how to go on."""

@@ -1,6 +1,7 @@
 """From exceptions to what a terminal and a cluster understand: two lines and an exit code."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -33,8 +34,10 @@ def exit_on_error(verbose: bool = False) -> Iterator[None]:
         _fail(str(error.args[0]), error.hint, error.exit_code)
     except KeyboardInterrupt:
         interrupted()
-    except StopNow:  # before there was a run
-        _fail("stopped before it began", "start the same command again", 143)
+    except StopNow as stop:  # before there was a run
+        if stop.number == signal.SIGINT:
+            interrupted()
+        _fail("stopped before it began", "start the same command again", 128 + stop.number)
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
     except Exception as error:

@@ -1,12 +1,16 @@
 """`train` and `train-seq`."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from naics_job.cli.failures import exit_on_error
 from naics_job.cli.options import ConfigPath, Overrides, ProfileName, Verbose, read_settings
+from naics_job.stopping import Stop, StopNow, listening
 
 if TYPE_CHECKING:
     from naics_job.config.schema import Config
@@ -42,11 +46,12 @@ def train(
 
     Runs through all SADC phases; prepares data that is missing; writes checkpoints, logs,
     embeddings.parquet and a run record."""
-    with exit_on_error(verbose):
+    with exit_on_error(verbose), listening() as stop, _told_to_peers(stop):
         loaded = read_settings(config, profile, overrides, verbose)
         _hand_over(loaded.config)
 
-        from naics_job.training.run import RunOptions, run_training
+        with stop.remembered():  # a library that is half imported cannot tell the others
+            from naics_job.training.run import RunOptions, run_training
 
         _tell(loaded.config, run_training(loaded, RunOptions(ckpt_path, skip_validation)))
 
@@ -62,14 +67,15 @@ def train_seq(
     """Legacy: train in separate stages.
 
     Each stage starts from the last one's weights. Modern runs use `train`."""
-    with exit_on_error(verbose):
+    with exit_on_error(verbose), listening() as stop, _told_to_peers(stop):
         loaded = read_settings(config, profile, overrides, verbose)
         _hand_over(loaded.config)
 
         print("train-seq is legacy: `train` runs all phases in one schedule", file=sys.stderr)
 
-        from naics_job.training.run import RunOptions
-        from naics_job.training.sequence import run_sequence
+        with stop.remembered():
+            from naics_job.training.run import RunOptions
+            from naics_job.training.sequence import run_sequence
 
         _tell(loaded.config, run_sequence(loaded, RunOptions(ckpt_path, skip_validation))[-1])
 
@@ -84,6 +90,19 @@ def _hand_over(config: "Config") -> None:
     from naics_job.launch.local import run_processes
 
     raise typer.Exit(run_processes(sys.argv[1:], count))
+
+
+@contextmanager
+def _told_to_peers(stop: Stop) -> Iterator[None]:
+    """Tell the other processes of a signal that came before there was a run."""
+    try:
+        yield
+    except StopNow:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from naics_job.distributed import tell_peers
+
+            tell_peers(stop)
+        raise
 
 
 def _tell(config: "Config", record: "RunRecord") -> None:

@@ -1,7 +1,9 @@
 """Lightning's Trainer from `training.trainer.*`, with its refusals in our words."""
 
 import logging
+import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -37,6 +39,7 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
         arguments["limit_train_batches"] = arguments.pop("overfit_batches")
     arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))
     arguments["enable_progress_bar"] = False  # ours knows the phases
+    arguments |= _started_processes(arguments)
     try:
         trainer = pl.Trainer(
             **{**arguments, **parts},
@@ -53,6 +56,41 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
             f"Lightning's Trainer refuses training.trainer: {reason}",
             "compare training.trainer.* with this machine and the documentation of the Trainer",
         ) from error
+
+
+def _started_processes(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Devices and nodes as the launcher has started processes; nothing without a launcher.
+
+    Lightning would take `devices` and `num_nodes` at their word, and each of several processes that
+    find 1 there would train by itself.
+
+    Raises:
+        ConfigError: the settings ask for another number.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return {}
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    started = {"devices": local, "num_nodes": world // local}
+    for name, count in started.items():
+        asked = arguments.get(name, 1)
+        if _count(asked) not in (1, -1, count):
+            raise ConfigError(
+                f"training.trainer.{name}={asked}, but {count} were started",
+                f"leave training.trainer.{name} out: the launcher says how many there are",
+            )
+    if isinstance(arguments.get("devices"), list | tuple):
+        del started["devices"]  # which ones, is for Lightning to see
+    return started
+
+
+def _count(asked: Any) -> int:
+    """How many devices or nodes `asked` names; -1 for all."""
+    if isinstance(asked, str) and "," in asked:
+        asked = asked.split(",")
+    if isinstance(asked, list | tuple):
+        return len(asked)
+    return -1 if asked == "auto" else int(asked)
 
 
 def _leave() -> None:
