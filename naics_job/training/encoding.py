@@ -13,6 +13,7 @@ from naics_job.distributed import gather_rows, is_distributed, share_of
 from naics_job.model.embedder import Encoded, NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.model.features import FrozenFeatures
+from naics_job.model.noise import StepNoise
 from naics_job.taxonomy.tree import Taxonomy
 
 EMBED_BLOCK = 256  # codes encoded at a time outside of steps; bounds memory
@@ -58,7 +59,9 @@ class StepEncoder:
         self.features = self.features.single_view(self._everyone_through_adapters()[0])
         self._queries_cached = False  # one adapter per channel: one text, several features
 
-    def step(self, codes: CodeBatch, asked: QueryDraw, adapters: bool) -> tuple[Encoded, Tensor]:
+    def step(
+        self, codes: CodeBatch, asked: QueryDraw, adapters: bool, noise: StepNoise
+    ) -> tuple[Encoded, Tensor]:
         """The step's codes, and the points `[query, dim + 1]` of its queries.
 
         Each process encodes its share of both; gradients flow back to the one that did.
@@ -67,19 +70,21 @@ class StepEncoder:
             codes: the unique codes of the step, of all processes.
             asked: its queries.
             adapters: encode through the adapters; else cached features serve.
+            noise: of the step; a row and a text have the same masks on whichever process.
         """
         num_codes, num_rows = len(codes.codes), len(codes.codes) + len(asked)
         share, self.step_tokens = share_of(num_rows), 0
         mine = codes.codes[share.start : min(share.stop, num_codes)]
         first, last = (max(0, row - num_codes) for row in (share.start, share.stop))
         parts = (
-            self._codes(mine, codes.epoch, adapters),
-            self._texts(asked.part(slice(first, last)), adapters),
+            self._codes(mine, codes.epoch, adapters, noise),
+            self._texts(asked.part(slice(first, last)), adapters, noise),
         )
         features, present = (torch.cat(rows) for rows in zip(*parts, strict=True))
         if is_distributed() and not adapters:  # a gradient for every parameter on every process
             features = features + self.encoder.adapter_zero()
-        local: Encoded = self.embedder(features, present)
+        rows = torch.arange(share.start, share.stop, device=features.device)
+        local: Encoded = self.embedder(features, present, noise.of_rows(rows))
         everyone = local.gathered(lambda rows: gather_rows(rows, num_rows))
         return everyone.first(num_codes), everyone.points[num_codes:]
 
@@ -99,24 +104,27 @@ class StepEncoder:
         named = self.encoder.lora_parameters()
         return any(bool(value.any()) for name, value in named if "lora_B" in name)
 
-    def _codes(self, positions: Tensor, epoch: int, adapters: bool) -> Features:
+    def _codes(self, positions: Tensor, epoch: int, adapters: bool, noise: StepNoise) -> Features:
         if not adapters:
             return self.features.rows(positions, epoch)
-        return self._through_adapters(positions, epoch)
+        return self._through_adapters(positions, epoch, noise)
 
-    def _texts(self, asked: QueryDraw, adapters: bool) -> Features:
+    def _texts(self, asked: QueryDraw, adapters: bool, noise: StepNoise) -> Features:
         if not adapters and self._queries_cached:
             return self.features.queries(asked)
         with torch.set_grad_enabled(adapters):
-            return self._encode(self.queries.tokens(asked))
+            return self._encode(self.queries.tokens(asked), noise)
 
-    def _through_adapters(self, positions: Tensor, view: int) -> Features:
+    def _through_adapters(
+        self, positions: Tensor, view: int, noise: StepNoise | None = None
+    ) -> Features:
         at = positions.cpu().numpy()
-        return self._encode({channel: self.tokens.view(channel, at, view) for channel in CHANNELS})
+        tokens = {channel: self.tokens.view(channel, at, view) for channel in CHANNELS}
+        return self._encode(tokens, noise)
 
-    def _encode(self, tokens: dict[str, Ragged]) -> Features:
+    def _encode(self, tokens: dict[str, Ragged], noise: StepNoise | None) -> Features:
         self.step_tokens += sum(int(ragged.lengths.sum()) for ragged in tokens.values())
-        encoded: Features = self.encoder(tokens)
+        encoded: Features = self.encoder(tokens, noise)
         return encoded
 
     def _everyone_through_adapters(self) -> Features:

@@ -1,14 +1,12 @@
-"""When the adapters train, and that dropout is a function of seed and position."""
+"""When the adapters train, and when they rest."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from naics_job.config.load import load_config
 from naics_job.curriculum.schedule import Borders, Curriculum
-from naics_job.training import module
 from naics_job.training.module import NaicsModule
 
 STEPS = 100
@@ -49,21 +47,3 @@ def test_adapters_start_with_their_phase(
 def test_adapters_go_on_after_the_mitigation_has_ended() -> None:
     fake = module_like("model.lora.start_phase=3", "curriculum.phase3_end=0.9")
     assert NaicsModule.lora_active(fake, 95)
-
-
-def draw(fake: Any, *position: int) -> list[float]:
-    NaicsModule.seed_step(fake, *position)
-    return torch.rand(4).tolist()
-
-
-def test_dropout_depends_on_seed_and_position_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = module_like()
-    first = draw(fake, 1, 2, 3)
-    torch.rand(7)
-    assert draw(fake, 1, 2, 3) == first
-    others = [draw(fake, *place) for place in ((0, 2, 3), (1, 0, 3), (1, 2, 0), (12, 3, 0))]
-    others.append(draw(module_like(seed=7), 1, 2, 3))
-    monkeypatch.setattr(module, "rank", lambda: 1)
-    others.append(draw(fake, 1, 2, 3))  # each process encodes other codes
-    assert first not in others
-    assert len({tuple(row) for row in others}) == len(others)
