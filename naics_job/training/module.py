@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from torch import Tensor
+from torch.optim import Optimizer
 
 from naics_job.config.schema import Config
 from naics_job.curriculum.false_negatives import ClusterState
@@ -127,6 +128,15 @@ class NaicsModule(pl.LightningModule):
         encoded = self.step_encoder.everyone(self.device)
         self.train(was_training)
         return encoded
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Take from resting adapters the gradient of 0 that several processes need for the sum.
+
+        Adam would count their steps of rest, and its bias correction would halve their first
+        updates, while one process, where they have no gradient, begins to count with them.
+        """
+        if not self.lora_active(self.trainer.global_step):
+            self.encoder.zero_grad(set_to_none=True)
 
     def configure_optimizers(self) -> Any:
         first = self.lora_first_step

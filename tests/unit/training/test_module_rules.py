@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from naics_job.config.load import load_config
 from naics_job.curriculum.schedule import Borders, Curriculum
@@ -47,3 +48,16 @@ def test_adapters_start_with_their_phase(
 def test_adapters_go_on_after_the_mitigation_has_ended() -> None:
     fake = module_like("model.lora.start_phase=3", "curriculum.phase3_end=0.9")
     assert NaicsModule.lora_active(fake, 95)
+
+
+@pytest.mark.parametrize("step", [0, 79, 80, 99])
+def test_resting_adapters_have_no_gradient_rather_than_one_of_zero(step: int) -> None:
+    """With one of 0, which several processes exchange, Adam would count their steps of rest."""
+    fake = module_like("model.lora.start_phase=3")
+    fake.lora_active = lambda step: NaicsModule.lora_active(fake, step)
+    fake.trainer = SimpleNamespace(global_step=step)
+    fake.encoder = torch.nn.Linear(2, 2)
+    fake.encoder(torch.ones(1, 2)).sum().backward()
+    optimizer = torch.optim.AdamW(fake.encoder.parameters())
+    NaicsModule.on_before_optimizer_step(fake, optimizer)
+    assert (fake.encoder.weight.grad is None) == (step < 80)
