@@ -1,7 +1,6 @@
 """From channel features to points of the hyperboloid: channel maps, experts, exponential map."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +10,7 @@ from naics_job.config.model_schema import LossConfig, ModelConfig
 from naics_job.data.contracts import CHANNELS
 from naics_job.geometry.lorentz import exp_map_origin, radius
 from naics_job.model.light_embedder import CURVATURE_RANGE, SMALLEST_LENGTH, SMALLEST_WEIGHT
-from naics_job.model.moe import MixtureOfExperts, expert_statistics
+from naics_job.model.moe import MixtureOfExperts
 from naics_job.model.noise import RowDropout, RowNoise
 
 START_SCALE = 3.0  # texts of length 1, centred, become radii of about 2 with it
@@ -30,23 +29,6 @@ class Encoded:
     load: Tensor  # [expert] share of the assignments, no gradient
     curvature: float | Tensor  # c > 0
     top_k: int  # experts per code
-
-    def gathered(self, gather: Callable[[Tensor], Tensor]) -> "Encoded":
-        """The codes of all processes, with expert statistics over all of them.
-
-        Args:
-            gather: turns the rows `[code, ...]` of this process into those of all processes; called
-                once.
-        """
-        parts = (self.points, self.tangent, self.gates, self.radius[:, None])
-        rows = gather(torch.cat(parts, dim=1))  # [code, dim + 1 + dim + expert + 1]
-        points, tangent, gates, distance = torch.split(
-            rows, [part.shape[1] for part in parts], dim=1
-        )
-        importance, load = expert_statistics(gates, self.top_k)
-        return Encoded(
-            points, tangent, gates, distance[:, 0], importance, load, self.curvature, self.top_k
-        )
 
     def first(self, num_rows: int) -> "Encoded":
         """The first `num_rows` rows, with the expert statistics over all of them."""

@@ -177,18 +177,3 @@ def test_learned_curvature_starts_at_the_setting_and_stays_near(
     with torch.no_grad():
         learned.log_curvature.fill_(50.0)
     assert learned.curvature_value() == pytest.approx(5.0)
-
-
-def test_gathered_codes_and_statistics_are_those_of_one_process(
-    model_config: ModelConfig, loss_config: LossConfig, batch: tuple[Tensor, Tensor]
-) -> None:
-    embedder = build(model_config, loss_config)
-    torch.nn.init.normal_(embedder.experts.router.linear.weight)
-    features, present = batch
-    whole = embedder(features, present)
-    mine, theirs = embedder(features[:7], present[:7]), embedder(features[7:], present[7:])
-    parts = (theirs.points, theirs.tangent, theirs.gates, theirs.radius[:, None])
-    rows = torch.cat(parts, dim=1)
-    gathered = mine.gathered(lambda own: torch.cat([own, rows]))
-    for name in ("points", "tangent", "gates", "radius", "importance", "load"):
-        torch.testing.assert_close(getattr(gathered, name), getattr(whole, name))
