@@ -32,9 +32,11 @@ from naics_job.data.prepare import load_dataset, prepare_all
 from naics_job.data.tokens import Ragged, TokenStore
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.model.grouping import distinct_texts, length_blocks, padded_ids
+from naics_job.model.noise import StepNoise
 from naics_job.model.transformer import load_transformer
 from naics_job.model.weights import WHEEL, BaseWeights, resolve_base
 
+NOISE = StepNoise.of(0)
 Blocks = list[tuple[torch.Tensor, torch.Tensor | None]]
 
 
@@ -80,7 +82,7 @@ def bare_step(model: nn.Module, blocks: Blocks, train_weights: bool) -> None:
 def our_step(encoder: ChannelEncoder, tokens: dict[str, Ragged]) -> None:
     """Forward and backward of the adapters, from token lists to gradients."""
     encoder.zero_grad()
-    features, _ = encoder(tokens)
+    features, _ = encoder(tokens, NOISE)
     features.square().sum().backward()
 
 

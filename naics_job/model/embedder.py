@@ -1,7 +1,6 @@
 """From channel features to points of the hyperboloid: channel maps, experts, exponential map."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +10,8 @@ from naics_job.config.model_schema import LossConfig, ModelConfig
 from naics_job.data.contracts import CHANNELS
 from naics_job.geometry.lorentz import exp_map_origin, radius
 from naics_job.model.light_embedder import CURVATURE_RANGE, SMALLEST_LENGTH, SMALLEST_WEIGHT
-from naics_job.model.moe import MixtureOfExperts, expert_statistics
+from naics_job.model.moe import MixtureOfExperts
+from naics_job.model.noise import RowDropout, RowNoise
 
 START_SCALE = 3.0  # texts of length 1, centred, become radii of about 2 with it
 PROJECTION_SEED = 0  # of the fixed start of the channel maps when the sizes differ
@@ -30,37 +30,21 @@ class Encoded:
     curvature: float | Tensor  # c > 0
     top_k: int  # experts per code
 
-    def gathered(self, gather: Callable[[Tensor], Tensor]) -> "Encoded":
-        """The codes of all processes, with expert statistics over all of them.
-
-        Args:
-            gather: turns the rows `[code, ...]` of this process into those of all processes; called
-                once.
-        """
-        parts = (self.points, self.tangent, self.gates, self.radius[:, None])
-        rows = gather(torch.cat(parts, dim=1))  # [code, dim + 1 + dim + expert + 1]
-        points, tangent, gates, distance = torch.split(
-            rows, [part.shape[1] for part in parts], dim=1
-        )
-        importance, load = expert_statistics(gates, self.top_k)
-        return Encoded(
-            points, tangent, gates, distance[:, 0], importance, load, self.curvature, self.top_k
-        )
-
     def first(self, num_rows: int) -> "Encoded":
         """The first `num_rows` rows, with the expert statistics over all of them."""
         rows = ("points", "tangent", "gates", "radius")
         return replace(self, **{name: getattr(self, name)[:num_rows] for name in rows})
 
 
-def drop_channels(present: Tensor, rate: float) -> Tensor:
+def drop_channels(present: Tensor, rate: float, noise: RowNoise) -> Tensor:
     """Hide each present channel with probability `rate`, but never the last one of a code.
 
     Args:
         present: `[code, channel]` bool.
         rate: in [0, 1).
+        noise: of the codes.
     """
-    draw = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
+    draw = noise.uniform("channels", present.shape[1]).masked_fill(~present, -1.0)
     last = draw == draw.amax(dim=1, keepdim=True)  # where all are dropped, the largest draw stays
     return present & ((draw >= rate) | last)
 
@@ -78,7 +62,7 @@ class NaicsEmbedder(nn.Module):
         super().__init__()
         dim, channels = config.embedding_dim, len(CHANNELS)
         self.channel_dropout = config.channel_dropout
-        self.feature_dropout = nn.Dropout(config.feature_dropout)
+        self.feature_dropout = RowDropout("features", config.feature_dropout)
         start = _start_map(dim, hidden_size)
         self.maps = nn.Parameter(start.repeat(channels, 1, 1))  # [channel, dim, hidden]
         self.map_bias = nn.Parameter(torch.zeros(channels, dim))
@@ -120,24 +104,26 @@ class NaicsEmbedder(nn.Module):
         mean = unit.sum(0) / present.sum(0).clamp_min(1)[:, None]  # [channel, hidden]
         self.map_bias.copy_(-torch.einsum("ch,cdh->cd", mean, self.maps))
 
-    def forward(self, features: Tensor, present: Tensor) -> Encoded:
+    def forward(self, features: Tensor, present: Tensor, noise: RowNoise | None = None) -> Encoded:
         """Embed codes.
 
         Args:
             features: `[code, channel, hidden]`, ignored where the channel is missing.
             present: which channels a code has, `[code, channel]` bool.
+            noise: of the codes; dropout in training reads it.
         """
         if self.training and self.channel_dropout:
-            present = drop_channels(present, self.channel_dropout)
+            assert noise is not None, "dropout needs the noise of the step"
+            present = drop_channels(present, self.channel_dropout, noise)
         unit = nn.functional.normalize(features.float(), dim=-1, eps=SMALLEST_LENGTH)
-        unit = self.feature_dropout(unit)
+        unit = self.feature_dropout(unit.flatten(1), noise).view_as(unit)
         mapped = (
             torch.einsum("nch,cdh->ncd", unit, self.maps) + self.map_bias
         )  # [code, channel, dim]
         mask = present[..., None]
         channels = torch.where(mask, mapped, self.null)  # [code, channel, dim]
         bits = present.to(channels.dtype)  # [code, channel]
-        mixture = self.experts(torch.cat([channels.flatten(1), bits], dim=1))
+        mixture = self.experts(torch.cat([channels.flatten(1), bits], dim=1), noise)
         weight = self.channel_logits.softmax(0) * bits  # [code, channel]
         weight = weight / weight.sum(1, keepdim=True).clamp_min(SMALLEST_WEIGHT)
         residual = (channels * weight[..., None]).sum(1)  # [code, dim]

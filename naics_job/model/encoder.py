@@ -13,8 +13,16 @@ from naics_job.config.model_schema import ModelConfig
 from naics_job.data.contracts import CHANNELS
 from naics_job.data.tokens import Ragged
 from naics_job.errors import ConfigError
-from naics_job.model.grouping import concatenated, distinct_texts, length_blocks, padded_ids
+from naics_job.model.grouping import (
+    concatenated,
+    distinct_texts,
+    length_blocks,
+    padded_ids,
+    text_keys,
+)
+from naics_job.model.noise import RowNoise, StepNoise
 from naics_job.model.transformer import (
+    TextNoise,
     activate,
     adapted_layers,
     adapter_parameters,
@@ -60,7 +68,8 @@ class ChannelEncoder(nn.Module):
         self.hidden_size = int(self.transformer.config.hidden_size)
         self.pad_id = int(self.transformer.config.pad_token_id or 0)
         self.shape = encoder_shape(self.transformer)
-        add_adapters(self.transformer, CHANNELS, config.lora)
+        self._noise = TextNoise()
+        add_adapters(self.transformer, CHANNELS, config.lora, self._noise)
         self._layers = adapted_layers(self.transformer)
         self._active: tuple[str, ...] = ()
         self._activate(())
@@ -72,12 +81,15 @@ class ChannelEncoder(nn.Module):
         self.register_load_state_dict_post_hook(_forgive_base)  # type: ignore[no-untyped-call]
         self.train_adapters(True)
 
-    def forward(self, tokens: Mapping[str, Ragged]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: Mapping[str, Ragged], noise: StepNoise | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Features `[code, channel, hidden]` float32 with the adapters, present `[code, channel]`.
 
         Args:
             tokens: per channel the token lists of the same codes; a channel may be left out.
                 Features of an empty list are 0 and `present` is False there.
+            noise: of the step; dropout in training reads it. Equal texts have the same masks.
 
         Raises:
             ConfigError: a list is longer than the base encoder takes.
@@ -93,7 +105,7 @@ class ChannelEncoder(nn.Module):
                 unused += [value for _, value in adapter_parameters(self.transformer, channel)]
                 continue
             with self._adapters((channel,)):
-                pooled.append(self._encode(tokens[channel], texts.rows))
+                pooled.append(self._encode(tokens[channel], texts.rows, noise))
             index[:, column] = np.where(texts.index < 0, -1, texts.index + offset)
             offset += len(texts.rows)
         empty = self._device_zeros(1)
@@ -123,7 +135,7 @@ class ChannelEncoder(nn.Module):
         index[:, present] = texts.index.reshape(len(present), -1).T
         device = self._device_zeros(0).device.type
         with self._adapters(()), torch.autocast(device, torch.bfloat16, enabled=bf16):
-            pooled = self._encode(everything, texts.rows, progress)
+            pooled = self._encode(everything, texts.rows, progress=progress)
         return self._scatter(torch.cat([pooled, self._device_zeros(1)]), index)
 
     def train_adapters(self, on: bool) -> None:
@@ -147,13 +159,20 @@ class ChannelEncoder(nn.Module):
         """
         return 0.0 * torch.stack([value.sum() for _, value in self.lora_parameters()]).sum()
 
-    def _encode(self, tokens: Ragged, rows: IntArray, progress: Progress | None = None) -> Tensor:
+    def _encode(
+        self,
+        tokens: Ragged,
+        rows: IntArray,
+        noise: StepNoise | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
         """Mean-pooled features `[len(rows), hidden]` of the texts `rows`, adapters as they are."""
         lengths = np.asarray(tokens.lengths)[rows]
         blocks = length_blocks(lengths)
         pooled, done = [], 0
         for block in blocks:
-            pooled.append(self._encode_block(*padded_ids(tokens, rows[block], self.pad_id)))
+            with self._masked_by(self._noise_of(tokens, rows[block], noise)):
+                pooled.append(self._encode_block(*padded_ids(tokens, rows[block], self.pad_id)))
             done += int(lengths[block].sum())
             if progress is not None:
                 progress(done, int(lengths.sum()))
@@ -204,15 +223,35 @@ class ChannelEncoder(nn.Module):
         finally:
             self._activate(previous)
 
+    def _noise_of(self, tokens: Ragged, rows: IntArray, noise: StepNoise | None) -> RowNoise | None:
+        """The noise of the texts `rows`, None where nothing reads it."""
+        if noise is None or not self.training:
+            return None
+        keys = torch.from_numpy(text_keys(tokens, rows))
+        return noise.of_rows(keys.to(self._device_zeros(0).device))
+
+    @contextmanager
+    def _masked_by(self, noise: RowNoise | None) -> Iterator[None]:
+        previous, self._noise.current = self._noise.current, noise
+        try:
+            yield
+        finally:
+            self._noise.current = previous
+
+    @contextmanager
+    def _as_now(self, names: tuple[str, ...], noise: RowNoise | None) -> Iterator[None]:
+        with self._adapters(names), self._masked_by(noise):
+            yield
+
     def _recompute_contexts(
         self,
     ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Contexts of a checkpointed layer's forward and of its recomputation in backward.
 
-        By then another adapter is active; without the second context the recomputation would run
-        with that one and give wrong gradients without a word.
+        By then other texts and another adapter are in work; without the second context the
+        recomputation would run with those and give wrong gradients without a word.
         """
-        return nullcontext(), self._adapters(self._active)
+        return nullcontext(), self._as_now(self._active, self._noise.current)
 
 
 def _num_rows(tokens: Mapping[str, Ragged]) -> int:

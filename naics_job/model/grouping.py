@@ -1,5 +1,6 @@
 """Which texts are encoded together: distinct ones of similar length, in blocks."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,18 @@ def distinct_texts(tokens: Ragged) -> Distinct:
                 rows.append(row)
             index[row] = text
     return Distinct(np.asarray(rows, dtype=np.int64), index)
+
+
+def text_keys(tokens: Ragged, rows: IntArray) -> IntArray:
+    """A number for each of the texts `rows`, `[len(rows)]` int64, that its tokens alone decide."""
+    ids = np.ascontiguousarray(tokens.ids, dtype=np.int32)
+    ends = np.cumsum(tokens.lengths, dtype=np.int64)[rows]
+    starts = ends - np.asarray(tokens.lengths, dtype=np.int64)[rows]
+    digests = b"".join(
+        hashlib.blake2b(ids[start:end].tobytes(), digest_size=8).digest()
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+    )
+    return np.frombuffer(digests, dtype="<i8").astype(np.int64)
 
 
 def length_blocks(

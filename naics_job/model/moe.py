@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from naics_job.config.model_schema import MoeConfig
+from naics_job.model.noise import RowDropout, RowNoise
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         self.top_k, self.num_experts = config.top_k, config.num_experts
         self.router = Router(in_dim, config.num_experts)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = RowDropout("experts", config.dropout)
         width = config.hidden_dim
         self.into = nn.Parameter(torch.empty(config.num_experts, width, in_dim))
         self.into_bias = nn.Parameter(torch.zeros(config.num_experts, width))
@@ -65,8 +66,13 @@ class MixtureOfExperts(nn.Module):
         self.out_bias = nn.Parameter(torch.zeros(config.num_experts, out_dim))
         nn.init.normal_(self.into, std=in_dim**-0.5)
 
-    def forward(self, x: Tensor) -> Mixture:
-        """Send each row of `x` `[code, in_dim]` through its top-k experts."""
+    def forward(self, x: Tensor, noise: RowNoise | None = None) -> Mixture:
+        """Send each row of `x` `[code, in_dim]` through its top-k experts.
+
+        Args:
+            x: the codes.
+            noise: of the codes; dropout in training reads it.
+        """
         gates = self.router(x)  # [code, expert]
         top, chosen = gates.topk(self.top_k, dim=1)  # [code, k]
         weight = top / top.sum(1, keepdim=True) if self.top_k > 1 else top
@@ -74,18 +80,20 @@ class MixtureOfExperts(nn.Module):
         order = chosen.flatten().argsort(stable=True)  # [code * k]
         counts = torch.bincount(chosen.flatten(), minlength=self.num_experts).tolist()
         code = order // self.top_k
-        parts = [
-            self._expert(expert, rows)
-            for expert, rows in enumerate(
-                torch.split(x[code], counts)
-            )  # [rows of the expert, in_dim]
-        ]
+        visits = torch.split(x[code], counts)  # per expert [rows of the expert, in_dim]
+        hidden = torch.cat([self._hidden(expert, rows) for expert, rows in enumerate(visits)])
+        if noise is not None:  # each visit of an expert has its own
+            noise = noise.at(code).each(chosen.flatten()[order], self.num_experts)
+        dropped = torch.split(self.dropout(hidden, noise), counts)
+        parts = [self._out(expert, rows) for expert, rows in enumerate(dropped)]
         weighted = torch.cat(parts).to(x.dtype) * weight.flatten()[order, None]  # [code * k, dim]
         output = x.new_zeros((len(x), self.out.shape[1])).index_add(0, code, weighted)
         return Mixture(output, gates, *expert_statistics(gates, self.top_k))
 
-    def _expert(self, expert: int, x: Tensor) -> Tensor:
-        hidden = nn.functional.gelu(
+    def _hidden(self, expert: int, x: Tensor) -> Tensor:
+        return nn.functional.gelu(
             nn.functional.linear(x, self.into[expert], self.into_bias[expert])
         )
-        return nn.functional.linear(self.dropout(hidden), self.out[expert], self.out_bias[expert])
+
+    def _out(self, expert: int, hidden: Tensor) -> Tensor:
+        return nn.functional.linear(hidden, self.out[expert], self.out_bias[expert])

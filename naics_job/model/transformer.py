@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,28 +19,43 @@ from transformers.utils import logging as hf_logging
 from naics_job.config.model_schema import LoraConfig
 from naics_job.errors import ConfigError, DataError
 from naics_job.model.light import ACTIVATIONS, EncoderShape
+from naics_job.model.noise import RowNoise
 from naics_job.model.weights import POSITION_OFFSETS
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class TextNoise:
+    """The noise of the texts that are in the encoder just now; None outside of training steps."""
+
+    current: RowNoise | None = None
 
 
 class TextDropout(nn.Module):
     """Dropout with one mask per text instead of one per token.
 
     Differs from `nn.Dropout`: the mask `[text, 1, hidden]` is shared by the tokens of a text (Gal &
-    Ghahramani 2016, arXiv:1512.05287). A mask per token costs a tenth of a step on a CPU.
+    Ghahramani 2016, arXiv:1512.05287), as a mask per token costs a tenth of a step on a CPU; and it
+    follows the text, whichever block or process encodes it.
+
+    Args:
+        purpose: name of this layer and adapter; each has its own masks.
+        p: share of the features that are dropped.
+        noise: of the texts that `forward` is given.
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, purpose: str, p: float, noise: TextNoise) -> None:
         super().__init__()
-        self.p = p
+        self.purpose, self.p, self.noise = purpose, p, noise
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop features of `x` `[text, token, hidden]` in training."""
         if not self.training or self.p == 0:
             return x
-        keep = x.new_empty((x.shape[0], 1, x.shape[2])).bernoulli_(1 - self.p)
-        return x * (keep / (1 - self.p))
+        assert self.noise.current is not None, "dropout needs the noise of the step"
+        kept = self.noise.current.kept(self.purpose, x.shape[2], self.p)  # [text, hidden]
+        return x * kept[:, None].to(x.dtype)
 
 
 @contextmanager
@@ -90,8 +106,12 @@ def load_transformer(folder: Path) -> nn.Module:
     return model.requires_grad_(False)
 
 
-def add_adapters(model: nn.Module, names: Sequence[str], config: LoraConfig) -> None:
+def add_adapters(
+    model: nn.Module, names: Sequence[str], config: LoraConfig, noise: TextNoise
+) -> None:
     """Put one LoRA adapter per name on `model`; they share the weights of the layers they adapt.
+
+    Their dropout reads `noise`.
 
     Raises:
         ConfigError: `model.lora.target_modules` names no layer of the model.
@@ -116,9 +136,9 @@ def add_adapters(model: nn.Module, names: Sequence[str], config: LoraConfig) -> 
         targets = list(config.target_modules)
         message = f"model.lora.target_modules={targets} does not fit the base encoder: {error}"
         raise ConfigError(message, hint) from error
-    for layer in adapted_layers(model):
+    for number, layer in enumerate(adapted_layers(model)):
         for name in layer.lora_dropout:
-            layer.lora_dropout[name] = TextDropout(config.dropout)
+            layer.lora_dropout[name] = TextDropout(f"{number}/{name}", config.dropout, noise)
 
 
 def adapted_layers(model: nn.Module) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from naics_job.distributed import gather_rows, is_distributed, share_of
 from naics_job.model.embedder import Encoded, NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.model.features import FrozenFeatures
+from naics_job.model.noise import StepNoise
 from naics_job.taxonomy.tree import Taxonomy
 
 EMBED_BLOCK = 256  # codes encoded at a time outside of steps; bounds memory
@@ -58,30 +59,34 @@ class StepEncoder:
         self.features = self.features.single_view(self._everyone_through_adapters()[0])
         self._queries_cached = False  # one adapter per channel: one text, several features
 
-    def step(self, codes: CodeBatch, asked: QueryDraw, adapters: bool) -> tuple[Encoded, Tensor]:
+    def step(
+        self, codes: CodeBatch, asked: QueryDraw, adapters: bool, noise: StepNoise
+    ) -> tuple[Encoded, Tensor]:
         """The step's codes, and the points `[query, dim + 1]` of its queries.
 
-        Each process encodes its share of both; gradients flow back to the one that did.
+        Each process encodes its share of the texts; gradients flow back to the one that did. What
+        follows costs about a thousandth of that, so every process does it for all rows: gradients
+        of the head need no sum over processes, whose rounding would depend on their number, and
+        steps on cached features are the same on any number of processes, bit for bit.
 
         Args:
             codes: the unique codes of the step, of all processes.
             asked: its queries.
             adapters: encode through the adapters; else cached features serve.
+            noise: of the step; a row and a text have the same masks on whichever process.
         """
-        num_codes, num_rows = len(codes.codes), len(codes.codes) + len(asked)
-        share, self.step_tokens = share_of(num_rows), 0
-        mine = codes.codes[share.start : min(share.stop, num_codes)]
-        first, last = (max(0, row - num_codes) for row in (share.start, share.stop))
+        self.step_tokens = 0
         parts = (
-            self._codes(mine, codes.epoch, adapters),
-            self._texts(asked.part(slice(first, last)), adapters),
+            self._codes(codes.codes, codes.epoch, adapters, noise),
+            self._texts(asked, adapters, noise),
         )
         features, present = (torch.cat(rows) for rows in zip(*parts, strict=True))
         if is_distributed() and not adapters:  # a gradient for every parameter on every process
             features = features + self.encoder.adapter_zero()
-        local: Encoded = self.embedder(features, present)
-        everyone = local.gathered(lambda rows: gather_rows(rows, num_rows))
-        return everyone.first(num_codes), everyone.points[num_codes:]
+        rows = torch.arange(len(features), device=features.device)
+        encoded: Encoded = self.embedder(features, present, noise.of_rows(rows))
+        num_codes = len(codes.codes)
+        return encoded.first(num_codes), encoded.points[num_codes:]
 
     @torch.no_grad()
     def everyone(self, device: torch.device) -> Encoded:
@@ -99,24 +104,29 @@ class StepEncoder:
         named = self.encoder.lora_parameters()
         return any(bool(value.any()) for name, value in named if "lora_B" in name)
 
-    def _codes(self, positions: Tensor, epoch: int, adapters: bool) -> Features:
+    def _codes(self, positions: Tensor, epoch: int, adapters: bool, noise: StepNoise) -> Features:
         if not adapters:
             return self.features.rows(positions, epoch)
-        return self._through_adapters(positions, epoch)
+        mine = positions[share_of(len(positions))]
+        return _gathered(self._through_adapters(mine, epoch, noise), len(positions))
 
-    def _texts(self, asked: QueryDraw, adapters: bool) -> Features:
+    def _texts(self, asked: QueryDraw, adapters: bool, noise: StepNoise) -> Features:
         if not adapters and self._queries_cached:
             return self.features.queries(asked)
+        mine = self.queries.tokens(asked.part(share_of(len(asked))))
         with torch.set_grad_enabled(adapters):
-            return self._encode(self.queries.tokens(asked))
+            return _gathered(self._encode(mine, noise), len(asked))
 
-    def _through_adapters(self, positions: Tensor, view: int) -> Features:
+    def _through_adapters(
+        self, positions: Tensor, view: int, noise: StepNoise | None = None
+    ) -> Features:
         at = positions.cpu().numpy()
-        return self._encode({channel: self.tokens.view(channel, at, view) for channel in CHANNELS})
+        tokens = {channel: self.tokens.view(channel, at, view) for channel in CHANNELS}
+        return self._encode(tokens, noise)
 
-    def _encode(self, tokens: dict[str, Ragged]) -> Features:
+    def _encode(self, tokens: dict[str, Ragged], noise: StepNoise | None) -> Features:
         self.step_tokens += sum(int(ragged.lengths.sum()) for ragged in tokens.values())
-        encoded: Features = self.encoder(tokens)
+        encoded: Features = self.encoder(tokens, noise)
         return encoded
 
     def _everyone_through_adapters(self) -> Features:
@@ -124,7 +134,15 @@ class StepEncoder:
         mine = torch.arange(self.num_codes)[share_of(self.num_codes)]
         parts = [self._through_adapters(rows, view=0) for rows in torch.split(mine, EMBED_BLOCK)]
         features, present = (torch.cat(column) for column in zip(*parts, strict=True))
-        rows = torch.cat([features.flatten(1), present.to(features.dtype)], dim=1)
-        rows = gather_rows(rows, self.num_codes)  # [code, channel * hidden + channel]
-        width = features[0].numel()
-        return rows[:, :width].view(-1, *features.shape[1:]), rows[:, width:] > 0
+        return _gathered((features, present), self.num_codes)
+
+
+def _gathered(share: Features, num_rows: int) -> Features:
+    """The features of all processes, from the share that this one encoded."""
+    features, present = share
+    if not is_distributed() or num_rows == 0:
+        return share
+    rows = torch.cat([features.flatten(1), present.to(features.dtype)], dim=1)
+    rows = gather_rows(rows, num_rows)  # [row, channel * hidden + channel]
+    width = rows.shape[1] - present.shape[1]
+    return rows[:, :width].view(-1, *features.shape[1:]), rows[:, width:] > 0

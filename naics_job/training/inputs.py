@@ -76,7 +76,7 @@ def global_batch_memory(encoded: Encoded, inputs: LossInputs) -> dict[str, float
     return {
         "num_codes": float(len(encoded.points)),
         "num_pairs": float(inputs.distance.numel()),
-        "gathered_bytes": float(sum(tensor.nbytes for tensor in rows)),
+        "codes_bytes": float(sum(tensor.nbytes for tensor in rows)),
         "pairs_bytes": float(sum(tensor.nbytes for tensor in tables)),
     }
 

@@ -22,6 +22,7 @@ from naics_job.loss.objective import LossInputs, Objective
 from naics_job.model.embedder import NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.model.grouping import MAX_BLOCK_TOKENS
+from naics_job.model.noise import StepNoise
 from naics_job.model.weights import BaseWeights, max_positions
 from naics_job.training.step_load import StepLoad
 
@@ -32,6 +33,7 @@ TEXTS = (2, 4)  # per channel and measured step; the difference of the two is th
 CODES, ANCHORS = 16, 4  # of the measured loss
 UNSAVED = 2.0  # the loss works on as much again as it keeps
 LONGEST_TEXT = 256  # tokens of a measured text; longer ones cost the same per token
+NOISE = StepNoise.of(0)  # of the measured steps; which masks does not matter
 MASK_ROOM = 1  # one text a token shorter than the others: the padded path is measured
 
 
@@ -131,7 +133,7 @@ def _encoder_bytes(
     for texts in TEXTS:
         tokens = {channel: _texts(texts, length) for channel, length in lengths.items()}
         with precision:
-            found.append(saved_bytes(partial(encoder, tokens), known))
+            found.append(saved_bytes(partial(encoder, tokens, NOISE), known))
     longest = sum(lengths.values())
     slope = (found[1] - found[0]) / ((TEXTS[1] - TEXTS[0]) * longest)
     blocks = len(CHANNELS)  # texts of one channel are one block
@@ -151,8 +153,9 @@ def _loss_bytes(config: Config, embedder: NaicsEmbedder, hidden_size: int) -> tu
     """Bytes per code of the embedder, and per anchor-code pair of the losses."""
     features = torch.randn(CODES, len(CHANNELS), hidden_size)
     present = torch.ones(CODES, len(CHANNELS), dtype=torch.bool)
-    per_code = saved_bytes(lambda: embedder(features, present), embedder.parameters()) / CODES
-    encoded = embedder(features, present)
+    forward = partial(embedder, features, present, NOISE.of_rows(torch.arange(CODES)))
+    per_code = saved_bytes(forward, embedder.parameters()) / CODES
+    encoded = forward()
     points = encoded.points.detach().requires_grad_()
     radius = encoded.radius.detach()
     objective = Objective(config.loss, config.false_negatives)

@@ -15,6 +15,7 @@ from naics_job.data.sampler import EpochOrder
 from naics_job.data.tokens import TokenStore
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.model.features import FrozenFeatures
+from naics_job.model.noise import StepNoise
 from naics_job.model.weights import BaseWeights
 from naics_job.training.build import Inputs, Job, build_job, build_queries
 from naics_job.training.inputs import loss_inputs
@@ -137,7 +138,8 @@ class Stepper:
         codes = code_batch(batch, module.planner.choose(batch, state)).to(self.device)
         asked = module.step_encoder.queries.draw(batch, self.seed)
         with self._precision():
-            encoded, points = module.step_encoder.step(codes, asked, adapters=True)
+            noise = StepNoise.of(self.seed, 0, index)
+            encoded, points = module.step_encoder.step(codes, asked, adapters=True, noise=noise)
             module.bank.update(codes.codes, encoded.points, encoded.gates)
             inputs = loss_inputs(
                 encoded, points, asked, codes, module.planner, state, module.taxonomy

@@ -1,13 +1,11 @@
 """The LightningModule: wiring of one step, the optimiser, and what a checkpoint holds."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
-import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from naics_job.config.schema import Config
 from naics_job.curriculum.false_negatives import ClusterState
@@ -16,10 +14,10 @@ from naics_job.curriculum.plan import NegativePlanner
 from naics_job.curriculum.schedule import Curriculum, Phase, PhaseState
 from naics_job.data.batch import CodeBatch, code_batch
 from naics_job.data.sampler import AnchorBatch
-from naics_job.distributed import rank
 from naics_job.loss.objective import LossInputs, NonFiniteLossError, Objective
 from naics_job.model.embedder import Encoded, NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder
+from naics_job.model.noise import StepNoise
 from naics_job.training.encoding import Sources, StepEncoder
 from naics_job.training.inputs import global_batch_memory, loss_inputs
 from naics_job.training.optimizer import build_optimizer
@@ -89,7 +87,6 @@ class NaicsModule(pl.LightningModule):
             self.train()
 
     def training_step(self, batch: AnchorBatch, batch_idx: int) -> Tensor:
-        self.seed_step(batch.epoch, batch.index, batch.start)
         state = self.phase_state()
         self.planner.curvature = self.embedder.curvature_value()
         codes = code_batch(batch, self.planner.choose(batch, state)).to(self.device)
@@ -97,7 +94,8 @@ class NaicsModule(pl.LightningModule):
         if "search" not in self.objective.weights:  # nobody would read their distances
             asked = asked.part(slice(0))
         adapters = self.lora_active(self.trainer.global_step)
-        encoded, queries = self.step_encoder.step(codes, asked, adapters)
+        noise = StepNoise.of(self.config.seed, batch.epoch, batch.index, batch.start)
+        encoded, queries = self.step_encoder.step(codes, asked, adapters, noise)
         self.bank.update(codes.codes, encoded.points, encoded.gates)
         inputs = loss_inputs(encoded, queries, asked, codes, self.planner, state, self.taxonomy)
         terms = self.loss_terms(inputs, codes)
@@ -131,11 +129,14 @@ class NaicsModule(pl.LightningModule):
         self.train(was_training)
         return encoded
 
-    def seed_step(self, epoch: int, index: int, start: int) -> None:
-        """Make dropout a function of (seed, epoch, batch), so that a resume repeats it exactly."""
-        text = f"{self.config.seed}/{epoch}/{index}/{start}/{rank()}".encode()
-        digest = hashlib.blake2b(text, digest_size=8).digest()
-        torch.manual_seed(int(np.frombuffer(digest, dtype=np.uint64)[0]))
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Take from resting adapters the gradient of 0 that several processes need for the sum.
+
+        Adam would count their steps of rest, and its bias correction would halve their first
+        updates, while one process, where they have no gradient, begins to count with them.
+        """
+        if not self.lora_active(self.trainer.global_step):
+            self.encoder.zero_grad(set_to_none=True)
 
     def configure_optimizers(self) -> Any:
         first = self.lora_first_step

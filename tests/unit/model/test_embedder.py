@@ -9,6 +9,7 @@ from torch import Tensor
 from naics_job.config.model_schema import LossConfig, ModelConfig
 from naics_job.geometry.lorentz import on_manifold_error
 from naics_job.model.embedder import START_SCALE, NaicsEmbedder, drop_channels
+from naics_job.model.noise import RowNoise, StepNoise
 
 
 @pytest.fixture
@@ -19,6 +20,10 @@ def batch() -> tuple[Tensor, Tensor]:
     present[:, 0] = True
     features = torch.randn(20, 4, 32, generator=generator)
     return features * present[..., None], present
+
+
+def noise(num_rows: int, step: int = 0) -> RowNoise:
+    return StepNoise.of(step).of_rows(torch.arange(num_rows))
 
 
 def build(model: ModelConfig, loss: LossConfig) -> NaicsEmbedder:
@@ -116,29 +121,37 @@ def test_channel_dropout_never_takes_the_last_channel() -> None:
     torch.manual_seed(0)
     present = torch.rand(4000, 4) < 0.5
     present[:, 1] = True
-    kept = drop_channels(present, 0.6)
+    kept = drop_channels(present, 0.6, noise(4000))
     assert not (kept & ~present).any()
     assert kept.any(1).all()
     several = present.sum(1) == 4
     share = kept[several].float().mean()
     # 0.4 survive, plus one of four wherever all four were dropped (0.6 ** 4 of the codes)
     assert abs(share - (0.4 + 0.6**4 / 4)) < 0.02
-    assert torch.equal(drop_channels(present, 0.0), present)
+    assert torch.equal(drop_channels(present, 0.0, noise(4000)), present)
+    assert not torch.equal(drop_channels(present, 0.6, noise(4000, step=1)), kept)
+    rows = torch.randperm(4000)[:70]
+    assert torch.equal(drop_channels(present[rows], 0.6, noise(4000).at(rows)), kept[rows])
     alone = torch.eye(4, dtype=torch.bool)
-    assert torch.equal(drop_channels(alone, 0.99), alone)
+    assert torch.equal(drop_channels(alone, 0.99, noise(4)), alone)
 
 
-def test_dropout_acts_in_training_only_and_repeats_with_the_seed(
-    model_config: ModelConfig, loss_config: LossConfig, batch: tuple[Tensor, Tensor]
+@pytest.mark.parametrize("key", ["channel_dropout", "feature_dropout", "moe"])
+def test_dropout_acts_in_training_only_and_follows_step_and_row(
+    model_config: ModelConfig, loss_config: LossConfig, batch: tuple[Tensor, Tensor], key: str
 ) -> None:
-    for key in ("channel_dropout", "feature_dropout"):
-        embedder = build(replace(model_config, **{key: 0.5}), loss_config)
-        torch.manual_seed(1)
-        first = embedder.train()(*batch).points
-        torch.manual_seed(1)
-        assert torch.equal(embedder(*batch).points, first)
-        assert not torch.equal(embedder(*batch).points, first)
-        assert torch.equal(embedder.eval()(*batch).points, embedder(*batch).points)
+    value = replace(model_config.moe, dropout=0.5) if key == "moe" else 0.5
+    embedder = build(replace(model_config, **{key: value}), loss_config)
+    torch.nn.init.normal_(embedder.experts.out)
+    first = embedder.train()(*batch, noise(20)).points
+    assert torch.equal(embedder(*batch, noise(20)).points, first)
+    assert not torch.equal(embedder(*batch, noise(20, step=1)).points, first)
+    for rows in torch.randperm(20).tensor_split(3):  # as processes share them
+        part = embedder(*(tensor[rows] for tensor in batch), noise(20).at(rows)).points
+        torch.testing.assert_close(part, first[rows], rtol=1e-5, atol=1e-4)
+    with pytest.raises(AssertionError, match="noise of the step"):
+        embedder(*batch)
+    assert torch.equal(embedder.eval()(*batch).points, embedder(*batch, noise(20)).points)
 
 
 def test_points_are_float32_under_autocast(
@@ -164,18 +177,3 @@ def test_learned_curvature_starts_at_the_setting_and_stays_near(
     with torch.no_grad():
         learned.log_curvature.fill_(50.0)
     assert learned.curvature_value() == pytest.approx(5.0)
-
-
-def test_gathered_codes_and_statistics_are_those_of_one_process(
-    model_config: ModelConfig, loss_config: LossConfig, batch: tuple[Tensor, Tensor]
-) -> None:
-    embedder = build(model_config, loss_config)
-    torch.nn.init.normal_(embedder.experts.router.linear.weight)
-    features, present = batch
-    whole = embedder(features, present)
-    mine, theirs = embedder(features[:7], present[:7]), embedder(features[7:], present[7:])
-    parts = (theirs.points, theirs.tangent, theirs.gates, theirs.radius[:, None])
-    rows = torch.cat(parts, dim=1)
-    gathered = mine.gathered(lambda own: torch.cat([own, rows]))
-    for name in ("points", "tangent", "gates", "radius", "importance", "load"):
-        torch.testing.assert_close(getattr(gathered, name), getattr(whole, name))

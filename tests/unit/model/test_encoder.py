@@ -16,9 +16,11 @@ from naics_job.data.contracts import CHANNELS
 from naics_job.data.tokens import Ragged
 from naics_job.errors import ConfigError, DataError
 from naics_job.model.encoder import ChannelEncoder, check_max_tokens
+from naics_job.model.noise import StepNoise
 from naics_job.model.weights import BaseWeights
 
 MakeEncoder = Callable[..., ChannelEncoder]
+NOISE = StepNoise.of(0)
 Tokens = dict[str, Ragged]
 BASE_PARAMETERS = 32 * (64 + 48 + 2 + 2) + 2 * (4 * (32 * 32 + 32) + 2 * 32 * 64 + 64 + 32 + 4 * 32)
 ADAPTER_PARAMETERS = 4 * 2 * 2 * (4 * 32 + 32 * 4)  # channels, layers, query and value, A and B
@@ -35,7 +37,7 @@ def wake(encoder: ChannelEncoder) -> ChannelEncoder:
 
 def gradients(encoder: ChannelEncoder, tokens: Tokens) -> dict[str, Tensor]:
     encoder.zero_grad()
-    features, _ = encoder(tokens)
+    features, _ = encoder(tokens, NOISE)
     weight = torch.randn(features.shape, generator=torch.Generator().manual_seed(7))
     (features * weight).sum().backward()
     return {
@@ -129,9 +131,7 @@ def test_checkpointing_recomputes_and_gives_the_same_gradients(
 def test_checkpointed_gradients_match_with_dropout(
     make_encoder: MakeEncoder, step_tokens: Tokens
 ) -> None:
-    torch.manual_seed(3)
     plain = gradients(wake(make_encoder(dropout=0.5)).train(), step_tokens)
-    torch.manual_seed(3)
     encoder = wake(make_encoder(checkpointing=True, dropout=0.5)).train()
     for name, grad in gradients(encoder, step_tokens).items():
         torch.testing.assert_close(grad, plain[name], rtol=1e-4, atol=1e-5)
@@ -145,7 +145,37 @@ def test_train_mode_changes_nothing_but_lora_dropout(
     in_training, _ = still(step_tokens)
     torch.testing.assert_close(still.eval()(step_tokens)[0], in_training)
     dropping = wake(make_encoder(dropout=0.5)).train()
-    assert (dropping(step_tokens)[0] - dropping(step_tokens)[0]).abs().max() > 1e-3
+    first = dropping(step_tokens, NOISE)[0]
+    assert torch.equal(dropping(step_tokens, NOISE)[0], first)
+    assert (dropping(step_tokens, StepNoise.of(1))[0] - first).abs().max() > 1e-3
+    with pytest.raises(AssertionError, match="noise of the step"):
+        dropping(step_tokens)
+    torch.testing.assert_close(dropping.eval()(step_tokens, NOISE)[0], in_training)
+
+
+def test_a_text_has_the_same_dropout_in_any_company(
+    make_encoder: MakeEncoder, step_tokens: Tokens
+) -> None:
+    """Whichever process encodes it, with whichever others, in whichever block."""
+    encoder = wake(make_encoder(dropout=0.5)).train()
+    whole, _ = encoder(step_tokens, NOISE)
+    for row in range(6):
+        single = {channel: part(ragged, row) for channel, ragged in step_tokens.items()}
+        torch.testing.assert_close(encoder(single, NOISE)[0][0], whole[row], rtol=1e-4, atol=1e-5)
+    still, _ = wake(make_encoder(dropout=0.0)).train()(step_tokens)
+    assert (still - whole).abs().max() > 0.01
+    same = dict.fromkeys(CHANNELS, step_tokens["title"])  # one text, four adapters
+    with torch.no_grad():
+        for _, parameter in encoder.lora_parameters():
+            parameter.fill_(0.3)
+    alike, _ = encoder(same, NOISE)
+    assert (alike[:, 1:] - alike[:, :1]).abs().amax(dim=(0, 2)).min() > 1e-3  # masks of their own
+
+
+def part(ragged: Ragged, row: int) -> Ragged:
+    start = int(ragged.lengths[:row].sum())
+    length = int(ragged.lengths[row])
+    return Ragged(ragged.ids[start : start + length], ragged.lengths[row : row + 1])
 
 
 def test_equal_texts_are_encoded_once_and_empty_ones_never(

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from naics_job.data.tokens import Ragged
-from naics_job.model.grouping import concatenated, distinct_texts, length_blocks, padded_ids
+from naics_job.model.grouping import (
+    concatenated,
+    distinct_texts,
+    length_blocks,
+    padded_ids,
+    text_keys,
+)
 
 MakeRagged = Callable[[list[list[int]]], Ragged]
 
@@ -16,6 +22,18 @@ def test_equal_texts_are_one_and_empty_rows_none(ragged: MakeRagged) -> None:
     texts = distinct_texts(ragged([[1, 2], [], [3], [1, 2], [2, 1], [3]]))
     assert texts.rows.tolist() == [0, 2, 4]
     assert texts.index.tolist() == [0, -1, 1, 0, 2, 1]
+
+
+def test_a_text_has_one_key_in_any_company(ragged: MakeRagged) -> None:
+    keys = text_keys(ragged([[1, 2], [], [3], [1, 2], [2, 1], [3, 0]]), np.arange(6))
+    assert keys.dtype == np.int64
+    assert keys[0] == keys[3]
+    assert len(set(keys.tolist())) == 5
+    other = ragged([[9], [3], [2, 1]])
+    assert text_keys(other, np.array([2, 1])).tolist() == keys[[4, 2]].tolist()
+    wide = Ragged(other.ids.astype(np.int64), other.lengths)
+    assert text_keys(wide, np.array([1])).tolist() == keys[[2]].tolist()
+    assert len(text_keys(other, np.array([], dtype=np.int64))) == 0
 
 
 def test_blocks_hold_every_text_once() -> None:

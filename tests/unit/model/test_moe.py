@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from naics_job.config.model_schema import MoeConfig
 from naics_job.model.moe import MixtureOfExperts, expert_statistics
+from naics_job.model.noise import StepNoise
 
 
 def build(
@@ -106,7 +107,35 @@ def test_no_codes() -> None:
 def test_dropout_of_the_hidden_layer_acts_in_training_only() -> None:
     experts = build(dropout=0.5)
     x = torch.randn(9, 6)
-    assert not torch.equal(experts(x).output, experts(x).output)
-    assert torch.equal(experts(x).gates, experts(x).gates)
+    noise, later = (StepNoise.of(0, step).of_rows(torch.arange(9)) for step in range(2))
+    assert torch.equal(experts(x, noise).output, experts(x, noise).output)
+    assert not torch.equal(experts(x, noise).output, experts(x, later).output)
+    assert torch.equal(experts(x, noise).gates, experts(x, later).gates)
+    with pytest.raises(AssertionError, match="noise of the step"):
+        experts(x)
     experts.eval()
-    torch.testing.assert_close(experts(x).output, build()(x).output)
+    torch.testing.assert_close(experts(x, noise).output, build()(x).output)
+
+
+def test_a_row_loses_the_same_units_in_any_company() -> None:
+    experts, x = build(dropout=0.5), torch.randn(33, 6)
+    noise = StepNoise.of(0).of_rows(torch.arange(33))
+    whole = experts(x, noise).output
+    for rows in torch.randperm(33).tensor_split(3):
+        part = experts(x[rows], noise.at(rows)).output
+        torch.testing.assert_close(part, whole[rows])
+    alike = x[:1].expand(33, 6)
+    assert len(experts(alike, noise).output.unique(dim=0)) > 16  # each row its own
+
+
+def test_two_experts_lose_different_units_of_one_row() -> None:
+    experts = build(dropout=0.5)
+    with torch.no_grad():
+        for parameter in (experts.into, experts.into_bias, experts.out, experts.out_bias):
+            parameter.copy_(parameter[:1].expand_as(parameter))
+        experts.router.linear.weight.zero_()  # every expert alike and of the same weight
+    single, double = build(top_k=1, dropout=0.5), experts
+    single.load_state_dict(experts.state_dict())
+    x, noise = torch.randn(9, 6), StepNoise.of(0).of_rows(torch.arange(9))
+    apart = (single(x, noise).output / 0.25 - double(x, noise).output).abs()
+    assert apart.max() > 1e-3

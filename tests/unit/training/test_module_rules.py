@@ -1,4 +1,4 @@
-"""When the adapters train, and that dropout is a function of seed and position."""
+"""When the adapters train, and when they rest."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +8,6 @@ import torch
 
 from naics_job.config.load import load_config
 from naics_job.curriculum.schedule import Borders, Curriculum
-from naics_job.training import module
 from naics_job.training.module import NaicsModule
 
 STEPS = 100
@@ -51,19 +50,14 @@ def test_adapters_go_on_after_the_mitigation_has_ended() -> None:
     assert NaicsModule.lora_active(fake, 95)
 
 
-def draw(fake: Any, *position: int) -> list[float]:
-    NaicsModule.seed_step(fake, *position)
-    return torch.rand(4).tolist()
-
-
-def test_dropout_depends_on_seed_and_position_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = module_like()
-    first = draw(fake, 1, 2, 3)
-    torch.rand(7)
-    assert draw(fake, 1, 2, 3) == first
-    others = [draw(fake, *place) for place in ((0, 2, 3), (1, 0, 3), (1, 2, 0), (12, 3, 0))]
-    others.append(draw(module_like(seed=7), 1, 2, 3))
-    monkeypatch.setattr(module, "rank", lambda: 1)
-    others.append(draw(fake, 1, 2, 3))  # each process encodes other codes
-    assert first not in others
-    assert len({tuple(row) for row in others}) == len(others)
+@pytest.mark.parametrize("step", [0, 79, 80, 99])
+def test_resting_adapters_have_no_gradient_rather_than_one_of_zero(step: int) -> None:
+    """With one of 0, which several processes exchange, Adam would count their steps of rest."""
+    fake = module_like("model.lora.start_phase=3")
+    fake.lora_active = lambda step: NaicsModule.lora_active(fake, step)
+    fake.trainer = SimpleNamespace(global_step=step)
+    fake.encoder = torch.nn.Linear(2, 2)
+    fake.encoder(torch.ones(1, 2)).sum().backward()
+    optimizer = torch.optim.AdamW(fake.encoder.parameters())
+    NaicsModule.on_before_optimizer_step(fake, optimizer)
+    assert (fake.encoder.weight.grad is None) == (step < 80)
