@@ -14,6 +14,7 @@ from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
 from naics_job.distributed import broadcast_object, is_main, process_group
 from naics_job.errors import NaicsJobError
+from naics_job.observability.heartbeat import note_run, rest
 from naics_job.observability.logs import bind, event
 from naics_job.storage.files import cache_folder, join
 from naics_job.training.build import Job, build_inputs, build_job, trains_on_gpu
@@ -21,6 +22,7 @@ from naics_job.training.callbacks.checkpointing import CheckpointCallback, Stopp
 from naics_job.training.callbacks.curriculum import CurriculumCallback
 from naics_job.training.callbacks.evaluation import EvaluationCallback
 from naics_job.training.callbacks.finished import FinishedCallback
+from naics_job.training.callbacks.heartbeat import HeartbeatCallback
 from naics_job.training.callbacks.progress import ProgressCallback
 from naics_job.training.callbacks.throughput import ThroughputCallback
 from naics_job.training.finish import is_done, limits_of, stopped_short
@@ -78,6 +80,7 @@ def _run(loaded: LoadedConfig, options: RunOptions, started: float) -> RunRecord
     options = replace(options, ckpt_path=broadcast_object(options.ckpt_path))
     plan = _shared_plan(options.ckpt_path, config)
     bind(run=plan.run_id)
+    note_run(_root(config), plan.run_id)
     if options.ckpt_path == "auto" and is_done(plan, config):
         return _already_finished(loaded, plan)
     record = RunRecord(run_id=plan.run_id, config_hash=loaded.hash)
@@ -188,11 +191,12 @@ def _execute(
         event(log, logging.WARNING, "run.nothing_to_train", steps=trainer.global_step,
               advice="raise training.trainer.max_epochs or max_steps to train on")  # fmt: skip
     final = parts.evaluation.final(module, record.steps, record.epochs)  # all processes take part
+    rest()
     if is_main():
         publish(config, job, final, record)
         if not short and not done:  # after the exports: a run without them is not finished
             store.mark_finished(Finished(step=trainer.global_step, limits=limits_of(config)))
-    return short
+    return broadcast_object(short)  # nobody says 0 before the main process has published
 
 
 def build_trainer(
@@ -202,7 +206,8 @@ def build_trainer(
 
     With `done` it trains no step.
     """
-    callbacks: list[pl.Callback] = [parts.throughput, parts.curriculum, parts.evaluation]
+    callbacks: list[pl.Callback] = [HeartbeatCallback(), parts.throughput]
+    callbacks += [parts.curriculum, parts.evaluation]
     if config.training.trainer.get("enable_progress_bar", True):
         callbacks.append(ProgressCallback(parts.throughput))
     if done:

@@ -1,7 +1,9 @@
 """Lightning's Trainer from `training.trainer.*`, with its refusals in our words."""
 
 import logging
+import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -35,6 +37,7 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
         arguments["precision"] = "16-mixed" if on_gpu else "32-true"
     if config.training.repeats_batches:  # Lightning's way replaces the sampler; ours does not
         arguments["limit_train_batches"] = arguments.pop("overfit_batches")
+    arguments.update(_as_launched(arguments))
     arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))
     arguments["enable_progress_bar"] = False  # ours knows the phases
     try:
@@ -50,6 +53,21 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
             f"Lightning's Trainer refuses training.trainer: {reason}",
             "compare training.trainer.* with this machine and the documentation of the Trainer",
         ) from error
+
+
+def _as_launched(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Devices and machines as torchrun has started them, which is what Lightning insists on.
+
+    The command that starts a run may ask for other numbers than the settings. A list of devices of
+    the right length stays.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return {}
+    world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    devices = arguments.get("devices")
+    chosen = devices.split(",") if isinstance(devices, str) and "," in devices else devices
+    fits = isinstance(chosen, list | tuple) and len(chosen) == local
+    return {"devices": devices if fits else local, "num_nodes": world // local}
 
 
 def check_trainer(config: Config) -> None:
