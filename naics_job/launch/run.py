@@ -48,6 +48,8 @@ def run_launch(job: Job, placement: Placement, request: StopRequest) -> int:
     config = job.loaded.config.launch
     ledger = _ledger(job, placement)
     if not placement.is_first:
+        peer = f"{placement.host}:{placement.port}"
+        event(log, logging.INFO, "launch.wait", peer=peer, up_to_s=config.rendezvous_timeout_s)
         wait_for_peer(placement.host, placement.port, config.rendezvous_timeout_s)
     if ledger is not None:
         ledger.begin(job.loaded.hash, config.max_failed_starts)

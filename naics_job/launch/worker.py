@@ -19,6 +19,7 @@ from naics_job.observability.heartbeat import (
 )
 
 PID, CODE = ".pid", ".code"
+LAUNCHER_GONE = 75
 DUMP_SIGNAL = signal.SIGUSR1
 
 
@@ -30,9 +31,12 @@ def reported_to_launcher() -> Iterator[None]:
     launcher may ask for the stacks of all threads, which go to stderr even when Python hangs in C.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
-    if not folder or not Path(folder).is_dir():
+    if not folder:
         yield
         return
+    if not Path(folder).is_dir():  # it was started while the launcher was being ended
+        sys.stderr.write(f"error: the launcher of this process is gone ({FOLDER_VARIABLE})\n")
+        sys.exit(LAUNCHER_GONE)
     own = Path(folder) / local_name()
     for suffix in (CODE, BEAT):  # of a process that torchrun replaced by this one
         own.with_suffix(suffix).unlink(missing_ok=True)
