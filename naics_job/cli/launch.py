@@ -59,9 +59,12 @@ def launch(
             import socket
 
             from naics_job.cli.options import read_settings
-            from naics_job.launch.placement import LaunchOptions, place
+            from naics_job.launch.placement import LaunchOptions, place, without_places
             from naics_job.launch.run import Job, run_launch
 
+            environ = dict(os.environ)
+            for name in environ.keys() - without_places(environ).keys():
+                del os.environ[name]  # the operator's RANK is none of this process, nor of a log
             loaded = read_settings(
                 parameters["config"],
                 parameters["profile"],
@@ -74,7 +77,7 @@ def launch(
                 node_rank=node_rank,
                 rdzv_endpoint=rdzv_endpoint,
             )
-            placement = place(options, loaded.config, os.environ, socket.gethostname())
+            placement = place(options, loaded.config, environ, socket.gethostname())
             job = Job(arguments, loaded, parameters["ckpt_path"])
             code = run_launch(job, placement, request)
         raise typer.Exit(code)
