@@ -1,0 +1,28 @@
+"""The Trainer takes as many devices and machines as a launcher has started."""
+
+import pytest
+
+from naics_job.config.load import load_config
+from naics_job.training.trainer import make_trainer
+
+STARTED = {
+    "TORCHELASTIC_RUN_ID": "r",
+    "WORLD_SIZE": "4",
+    "LOCAL_WORLD_SIZE": "2",
+    "GROUP_WORLD_SIZE": "2",
+    "RANK": "3",
+    "GROUP_RANK": "1",
+    "LOCAL_RANK": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "1",
+}
+
+
+@pytest.mark.parametrize("devices", ["1", "auto", "4"])
+def test_the_launcher_decides(monkeypatch: pytest.MonkeyPatch, devices: str) -> None:
+    for name, value in STARTED.items():
+        monkeypatch.setenv(name, value)
+    config = load_config(None, "smoke", [f"training.trainer.devices={devices}"]).config
+    trainer = make_trainer(config, logger=False)
+    assert (trainer.num_devices, trainer.num_nodes, trainer.world_size) == (2, 2, 4)
+    assert trainer.global_rank == 3
