@@ -85,7 +85,7 @@ def _judge(
         seconds = job.loaded.config.launch.stall_timeout_s
         who = ", ".join(ending.stalled)
         raise TransientError(
-            f"process {who} of this machine showed no life for {seconds:g} s; all were killed",
+            f"process(es) {who} of this machine showed no life for {seconds:g} s; all were killed",
             "their stacks are printed above; raise launch.stall_timeout_s if a step takes so long",
         )
     left = left_in(folder)

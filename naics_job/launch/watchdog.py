@@ -7,6 +7,8 @@ from pathlib import Path
 from naics_job.launch.worker import CODE
 from naics_job.observability.heartbeat import BEAT
 
+ALMOST = 0.9
+
 
 class Watchdog:
     """Compares the beats in the folder of a launch with this process's own clock.
@@ -18,12 +20,16 @@ class Watchdog:
     def __init__(
         self, folder: Path, timeout_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.folder, self.timeout_s, self.clock = folder, timeout_s, clock
+        self.folder, self.timeout_s, self.clock = folder, timeout_s, clock  # 0: switched off
         self._seen: dict[str, tuple[int, float]] = {}  # process -> time of its file, when seen
         self._checked = clock()
 
     def stalled(self) -> list[str]:
-        """Names of the processes without a beat for longer than the limit; 0 switches it off."""
+        """Names of the processes without a beat, once one lacks it for longer than the limit.
+
+        Who waits for a frozen process stops a moment before or after it, so those close to the
+        limit are named too.
+        """
         if self.timeout_s == 0:
             return []
         now = self.clock()
@@ -35,8 +41,10 @@ class Watchdog:
         for name, changed in beats.items():
             if name not in self._seen or self._seen[name][0] != changed:
                 self._seen[name] = changed, now
-        late = (name for name, (_, at) in self._seen.items() if now - at > self.timeout_s)
-        return sorted(late)
+        ages = {name: now - at for name, (_, at) in self._seen.items()}
+        if max(ages.values(), default=0.0) <= self.timeout_s:
+            return []
+        return sorted(name for name, age in ages.items() if age > ALMOST * self.timeout_s)
 
     def _beats(self) -> list[tuple[str, int]]:
         found = []

@@ -169,7 +169,8 @@ def test_a_frozen_process_ends_the_launch_with_stacks(start: Start, tmp_path: Pa
     workers = pod.workers()
     os.kill(workers[1], signal.SIGSTOP)
     assert pod.finish() == 75, pod.output
-    assert "showed no life" in pod.output
+    (error,) = [line for line in pod.output.splitlines() if line.startswith("error:")]
+    assert "showed no life" in error
     assert pod.output.count("most recent call first") >= 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers.values())
 
