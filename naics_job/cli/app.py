@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from naics_job.cli import data, evaluate, search, tools, train
+from naics_job.cli import data, evaluate, launch, search, tools, train
 from naics_job.cli.failures import INTERRUPTED
 from naics_job.launch.worker import reported_to_launcher
 
@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("train-seq")(train.train_seq)
+# the first word that is no option ends the launcher's own ones, with or without "--"
+app.command("launch", context_settings={"allow_interspersed_args": False})(launch.launch)
 app.command("evaluate")(evaluate.evaluate)
 app.command("search")(search.search)
 app.add_typer(data.app, name="data")

@@ -13,6 +13,7 @@ from naics_job.cli.options import ConfigPath, Overrides, ProfileName, Verbose, r
 from naics_job.stopping import Stop, StopNow, listening
 
 if TYPE_CHECKING:
+    from naics_job.config.load import LoadedConfig
     from naics_job.config.schema import Config
     from naics_job.training.record import RunRecord
 
@@ -48,7 +49,7 @@ def train(
     embeddings.parquet and a run record."""
     with exit_on_error(verbose), listening() as stop, _told_to_peers(stop):
         loaded = read_settings(config, profile, overrides, verbose)
-        _hand_over(loaded.config)
+        _hand_over(loaded, ckpt_path)
 
         with stop.remembered():  # a library that is half imported cannot tell the others
             from naics_job.training.run import RunOptions, run_training
@@ -69,7 +70,7 @@ def train_seq(
     Each stage starts from the last one's weights. Modern runs use `train`."""
     with exit_on_error(verbose), listening() as stop, _told_to_peers(stop):
         loaded = read_settings(config, profile, overrides, verbose)
-        _hand_over(loaded.config)
+        _hand_over(loaded, ckpt_path)
 
         print("train-seq is legacy: `train` runs all phases in one schedule", file=sys.stderr)
 
@@ -80,16 +81,24 @@ def train_seq(
         _tell(loaded.config, run_sequence(loaded, RunOptions(ckpt_path, skip_validation))[-1])
 
 
-def _hand_over(config: "Config") -> None:
+def _hand_over(loaded: "LoadedConfig", ckpt_path: str | None) -> None:
     """Let the launcher run this command when it takes several processes, and end with its code."""
-    from naics_job.launch.processes import announced_processes, wanted_processes
+    from naics_job.launch.processes import is_launched, require_one_machine, wanted_processes
 
-    if announced_processes() > 1 or (count := wanted_processes(config)) == 1:
+    if is_launched():
+        return
+    require_one_machine(loaded.config)
+    if (count := wanted_processes(loaded.config)) == 1:
         return
 
-    from naics_job.launch.local import run_processes
+    from naics_job.launch.placement import here
+    from naics_job.launch.run import Job, run_launch
+    from naics_job.launch.signals import stop_requests
 
-    raise typer.Exit(run_processes(sys.argv[1:], count))
+    with stop_requests() as request:
+        job = Job(sys.argv[1:], loaded, ckpt_path)
+        code = run_launch(job, here(loaded.config, count), request)
+    raise typer.Exit(code)
 
 
 @contextmanager

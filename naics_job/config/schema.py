@@ -1,10 +1,12 @@
-"""The root of the configuration. Its sections: data_schema.py, model_schema.py, train_schema.py."""
+"""The root of the configuration. Its sections: data_schema.py, model_schema.py, train_schema.py,
+launch_schema.py."""
 
 import re
 from dataclasses import dataclass
 
 from naics_job.config.checks import require
 from naics_job.config.data_schema import DataConfig, DataLoaderConfig, DirsConfig, SamplingConfig
+from naics_job.config.launch_schema import LaunchConfig
 from naics_job.config.model_schema import FalseNegativesConfig, LossConfig, ModelConfig
 from naics_job.config.train_schema import CheckpointConfig, CurriculumConfig, TrainingConfig
 
@@ -27,6 +29,7 @@ class Config:
     false_negatives: FalseNegativesConfig
     training: TrainingConfig
     checkpoint: CheckpointConfig
+    launch: LaunchConfig
 
     def __post_init__(self) -> None:
         good = NAME.fullmatch(self.experiment_name) is not None

@@ -15,6 +15,7 @@ from naics_job.training.callbacks.checkpointing import CheckpointCallback
 from naics_job.training.callbacks.curriculum import CurriculumCallback
 from naics_job.training.callbacks.evaluation import EvaluationCallback
 from naics_job.training.callbacks.finished import FinishedCallback
+from naics_job.training.callbacks.heartbeat import HeartbeatCallback
 from naics_job.training.callbacks.progress import ProgressCallback
 from naics_job.training.callbacks.throughput import ThroughputCallback
 from naics_job.training.loggers import build_loggers
@@ -22,8 +23,6 @@ from naics_job.training.record import RunRecord
 from naics_job.training.snapshot import SnapshotIO
 from naics_job.training.start import describer
 from naics_job.training.trainer import make_trainer
-
-GRACE_S = 25.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def build_callbacks(
             config.checkpoint.every_n_steps,
             describer(loaded, job),
             stop,
-            GRACE_S,
+            config.launch.grace_s,
             SnapshotIO(),
         ),
     )
@@ -63,7 +62,8 @@ def build_trainer(
 
     With `done` it trains no step.
     """
-    callbacks: list[pl.Callback] = [parts.throughput, parts.curriculum, parts.evaluation]
+    callbacks: list[pl.Callback] = [HeartbeatCallback(), parts.throughput]
+    callbacks += [parts.curriculum, parts.evaluation]
     if config.training.trainer.get("enable_progress_bar", True):
         callbacks.append(ProgressCallback(parts.throughput))
     if done:

@@ -26,6 +26,7 @@ from naics_job.model.embedder import NaicsEmbedder
 from naics_job.model.encoder import ChannelEncoder, check_max_tokens
 from naics_job.model.features import FrozenFeatures, open_or_compute
 from naics_job.model.weights import BaseWeights, max_positions, resolve_base
+from naics_job.observability.heartbeat import beat, rest
 from naics_job.observability.logs import event
 from naics_job.storage.files import cache_folder, join
 from naics_job.training.encoding import Sources
@@ -109,6 +110,7 @@ def read_inputs(config: Config) -> Inputs:
         FrozenPassReporter(),
         bf16=encodes_in_bfloat16(config),
     )
+    rest()  # the next thing may be to wait until another process has done the same
     return Inputs(data, base, tokens, queries, features, encoder)
 
 
@@ -192,12 +194,13 @@ def _cpu_flags() -> set[str]:
 
 
 class FrozenPassReporter:
-    """Logs the frozen pass at every tenth of its tokens."""
+    """Logs the frozen pass at every tenth of its tokens, and shows that it goes on."""
 
     def __init__(self) -> None:
         self.next = 0.1
 
     def __call__(self, done: int, total: int) -> None:
+        beat()
         if done >= self.next * total:
             fields: dict[str, Any] = {"tokens": done, "percent": round(100 * done / total)}
             event(log, logging.INFO, "features.encoding", **fields)

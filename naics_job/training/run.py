@@ -14,6 +14,7 @@ from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
 from naics_job.distributed import broadcast_object, is_main, peers_missed, process_group
 from naics_job.errors import NaicsJobError
+from naics_job.observability.heartbeat import note_run, rest
 from naics_job.observability.logs import bind, event
 from naics_job.stopping import Stop, StopNow, StoppedBySignalError, listening
 from naics_job.storage.files import cache_folder, join
@@ -62,6 +63,7 @@ def _run(loaded: LoadedConfig, options: RunOptions, stop: Stop, started: float) 
     options = replace(options, ckpt_path=broadcast_object(options.ckpt_path))
     plan = _shared_plan(options.ckpt_path, config)
     bind(run=plan.run_id)
+    note_run(_root(config), plan.run_id)
     if options.ckpt_path == "auto" and is_done(plan, config):
         return _already_finished(loaded, plan)
     record = RunRecord(run_id=plan.run_id, config_hash=loaded.hash)
@@ -188,6 +190,7 @@ def _execute(
         event(log, logging.WARNING, "run.nothing_to_train", steps=trainer.global_step,
               advice="raise training.trainer.max_epochs or max_steps to train on")  # fmt: skip
     final = parts.evaluation.final(module, record.steps, record.epochs)  # all processes take part
+    rest()
     if is_main():
         publish(config, job, final, record)
         stop.finish()

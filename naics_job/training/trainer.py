@@ -37,9 +37,9 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
         arguments["precision"] = "16-mixed" if on_gpu else "32-true"
     if config.training.repeats_batches:  # Lightning's way replaces the sampler; ours does not
         arguments["limit_train_batches"] = arguments.pop("overfit_batches")
+    arguments.update(_as_launched(arguments))
     arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))
     arguments["enable_progress_bar"] = False  # ours knows the phases
-    arguments |= _started_processes(arguments)
     try:
         trainer = pl.Trainer(
             **{**arguments, **parts},
@@ -58,43 +58,23 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
         ) from error
 
 
-def _started_processes(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Devices and nodes as the launcher has started processes; nothing without a launcher.
-
-    Lightning would take `devices` and `num_nodes` at their word, and each of several processes that
-    find 1 there would train by itself.
-
-    Raises:
-        ConfigError: the settings ask for another number.
-    """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return {}
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    started = {"devices": local, "num_nodes": world // local}
-    for name, count in started.items():
-        asked = arguments.get(name, 1)
-        if _count(asked) not in (1, -1, count):
-            raise ConfigError(
-                f"training.trainer.{name}={asked}, but {count} were started",
-                f"leave training.trainer.{name} out: the launcher says how many there are",
-            )
-    if isinstance(arguments.get("devices"), list | tuple):
-        del started["devices"]  # which ones, is for Lightning to see
-    return started
-
-
-def _count(asked: Any) -> int:
-    """How many devices or nodes `asked` names; -1 for all."""
-    if isinstance(asked, str) and "," in asked:
-        asked = asked.split(",")
-    if isinstance(asked, list | tuple):
-        return len(asked)
-    return -1 if asked == "auto" else int(asked)
-
-
 def _leave() -> None:
     """Leave the handlers of signals as they are."""
+
+
+def _as_launched(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Devices and machines as torchrun has started them, which is what Lightning insists on.
+
+    The command that starts a run may ask for other numbers than the settings. A list of devices of
+    the right length stays.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return {}
+    world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    devices = arguments.get("devices")
+    chosen = devices.split(",") if isinstance(devices, str) and "," in devices else devices
+    fits = isinstance(chosen, list | tuple) and len(chosen) == local
+    return {"devices": devices if fits else local, "num_nodes": world // local}
 
 
 def check_trainer(config: Config) -> None:

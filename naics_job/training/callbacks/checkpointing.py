@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 from naics_job.checkpoint.manifest import CheckpointFacts
 from naics_job.checkpoint.uploader import Snapshot, Uploader
 from naics_job.distributed import broadcast_object, largest
+from naics_job.observability.heartbeat import rest
 from naics_job.stopping import Stop
 from naics_job.training.loop_state import recount_batches, reopen_epoch, settle_epoch
 from naics_job.training.snapshot import SnapshotIO
@@ -138,6 +139,7 @@ class CheckpointCallback(pl.Callback):
             NaicsJobError: why it is not, on every process.
         """
         error = None
+        rest()
         if self.uploader is not None:
             error = self.uploader.flush(lambda: self.stop.seconds_left(self.grace_s))
         error = broadcast_object(error)

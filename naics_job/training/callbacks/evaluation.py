@@ -10,6 +10,7 @@ from naics_job.errors import ConfigError
 from naics_job.evaluation.metrics import LOWER_IS_BETTER
 from naics_job.evaluation.report import EvaluationReport, evaluate
 from naics_job.model.embedder import Encoded
+from naics_job.observability.heartbeat import beat
 from naics_job.observability.logs import event
 from naics_job.taxonomy.tree import IntArray
 from naics_job.training.module import NaicsModule
@@ -109,6 +110,8 @@ def scalars_of(report: EvaluationReport) -> dict[str, float]:
 
 def evaluate_module(module: NaicsModule, heldout: IntArray) -> tuple[EvaluationReport, Encoded]:
     """Embed every code and score the embedding."""
+    beat()
     encoded = module.embed_all()
+    beat()
     points, curvature = encoded.points.cpu(), float(encoded.curvature)
     return evaluate(points, module.taxonomy, heldout, curvature), encoded

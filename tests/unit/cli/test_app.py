@@ -17,6 +17,7 @@ COMMANDS = [
     [],
     ["train"],
     ["train-seq"],
+    ["launch"],
     ["evaluate"],
     ["search"],
     ["data"],

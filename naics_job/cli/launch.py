@@ -1,0 +1,104 @@
+"""`launch`: run `train` in several processes, here or on several machines; the image's entrypoint.
+
+Nothing here or below imports torch: the launcher stays small beside the training processes.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from naics_job.cli.failures import exit_on_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+COMMANDS = ("train", "train-seq")
+USAGE_ERROR: Any = typer.BadParameter.__base__  # typer has no public name for it
+EXAMPLE = "naics-embedder launch --nproc-per-node 2 -- train --ckpt-path auto"
+
+
+def launch(
+    context: typer.Context,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- train|train-seq ...", help="The command, with its options."),
+    ] = None,
+    nproc_per_node: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Processes on this machine: a number, auto, gpu or cpu. "
+                     "Default: PET_NPROC_PER_NODE, else training.trainer.devices."),
+    ] = None,
+    nnodes: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Machines of the run, or MIN:MAX. Default: PET_NNODES, else "
+                     "training.trainer.num_nodes."),
+    ] = None,
+    node_rank: Annotated[
+        int | None,
+        typer.Option(metavar="R", help="Number of this machine, from 0. Default: PET_NODE_RANK, "
+                     "RANK, else from the host name."),
+    ] = None,
+    rdzv_endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where the machines meet, on machine 0. Default: "
+                     "PET_RDZV_ENDPOINT, else MASTER_ADDR and MASTER_PORT."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Tracebacks of failures.")] = False,
+) -> None:  # fmt: skip
+    """Start the processes of a run under torchrun, watch them, and end with their exit code.
+
+    SIGTERM lets the run save and ends with 143. Restarts that only fail are refused."""
+    with exit_on_error(verbose):
+        from naics_job.launch.signals import stop_requests
+
+        with stop_requests() as request:
+            arguments = command or []
+            parameters = _parameters(context, arguments)
+
+            import os
+            import socket
+
+            from naics_job.cli.options import read_settings
+            from naics_job.launch.placement import LaunchOptions, place, without_places
+            from naics_job.launch.run import Job, run_launch
+
+            environ = dict(os.environ)
+            for name in environ.keys() - without_places(environ).keys():
+                del os.environ[name]  # the operator's RANK is none of this process, nor of a log
+            loaded = read_settings(
+                parameters["config"],
+                parameters["profile"],
+                parameters["overrides"],
+                bool(verbose or parameters["verbose"]),
+            )
+            options = LaunchOptions(
+                nproc_per_node=nproc_per_node,
+                nnodes=nnodes,
+                node_rank=node_rank,
+                rdzv_endpoint=rdzv_endpoint,
+            )
+            placement = place(options, loaded.config, environ, socket.gethostname())
+            job = Job(arguments, loaded, parameters["ckpt_path"])
+            code = run_launch(job, placement, request)
+        raise typer.Exit(code)
+
+
+def _parameters(context: typer.Context, arguments: "Sequence[str]") -> "Mapping[str, Any]":
+    """What the command after `--` was given, as that command itself reads it.
+
+    Raises:
+        ConfigError: it is no training command, or would refuse its options.
+    """
+    from naics_job.errors import ConfigError
+
+    if not arguments or arguments[0] not in COMMANDS:
+        found = f"{arguments[0]!r} is not" if arguments else "nothing is given, expected"
+        raise ConfigError(f"launch: {found} {' or '.join(COMMANDS)} after --", f"write: {EXAMPLE}")
+    name, *rest = arguments
+    group = context.find_root().command
+    assert isinstance(group, typer.core.TyperGroup)
+    try:
+        return group.commands[name].make_context(name, rest).params
+    except USAGE_ERROR as error:
+        hint = f"see: naics-embedder {name} --help"
+        raise ConfigError(f"launch: {name}: {error.format_message()}", hint) from error
