@@ -35,6 +35,7 @@ GENTLE_PER_HOST = 32  # in one process after the other; each signal costs a proc
 LIMIT_S = 300.0  # a cycle that takes longer hangs; an idle machine needs 1 to 10 s
 SETTLE_S = 15.0  # what is still there after this is left over
 SHARED_MEMORY = Path("/dev/shm")
+LEFTOVERS = ("processes", "shared_memory", "files")
 MARK = "NAICS_LOADER_CYCLES"
 
 
@@ -55,6 +56,12 @@ class Campaign:
         self.done: Counter[str] = Counter()
         self.hangs = 0
         self.left: Counter[str] = Counter()
+
+    def counts(self) -> dict[str, int]:
+        """Cycles of each kind, hangs and leftovers so far."""
+        left = {f"leftover_{name}": self.left[name] for name in LEFTOVERS}
+        total = {"workers": self.workers, "cycles": self.done.total()}
+        return {**total, **self.done, "hangs": self.hangs, **left}
 
     def run(self, host: tuple[str, ...]) -> None:
         """Run the cycles of one process, and count what it leaves behind."""
@@ -209,13 +216,11 @@ def main() -> int:
         campaign = Campaign(options.workers, Path(folder))
         for each in plan(options.cycles):
             campaign.run(each)
-            print(f"{sum(campaign.done.values())} cycles", file=sys.stderr, flush=True)
-    left = {f"leftover_{what}": campaign.left[what] for what in ("processes", "shared_memory")}
-    left["leftover_files"] = campaign.left["files"]
-    done = sum(campaign.done.values())
-    counts = {"cycles": done, **campaign.done, "hangs": campaign.hangs, **left}
-    print(json.dumps({"workers": options.workers, **counts}))
-    return 0 if done == options.cycles and not campaign.hangs and not any(left.values()) else 1
+            print(json.dumps(campaign.counts()), file=sys.stderr, flush=True)  # as far as it is
+    counts = campaign.counts()
+    print(json.dumps(counts))
+    bad = any(counts[name] for name in counts if name.startswith(("hangs", "leftover")))
+    return 0 if counts["cycles"] == options.cycles and not bad else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What runs in the processes of the loader; it needs NumPy and torch, not Lightning or storage.
+"""What runs in the processes of the loader; it needs no Lightning and opens no storage.
 
 A worker starts from a fork server that has imported this module. It holds the arrays of the data
 set, opens no file, and sends batches through a pipe: no shared memory that somebody must remove.
@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from multiprocessing import util
@@ -20,7 +21,9 @@ from naics_job.data.sampler import AnchorBatch, EpochOrder, PositiveSampler, Row
 from naics_job.errors import ConfigError, TransientError
 
 Step = tuple[int, int]  # epoch, micro-batch within it
-TIMEOUT_S = 600.0  # for one batch, the start of the workers included; making one takes milliseconds
+# For one batch, which takes milliseconds, the start of the workers included. PyTorch notices a
+# worker that was killed only when this is over.
+TIMEOUT_S = 300.0
 
 
 class AnchorDataset(Dataset[AnchorBatch]):
@@ -96,6 +99,18 @@ def _follow(socket_folder: str, worker: int) -> None:
 
 
 def _wait(training: BaseProcess, socket_folder: str) -> None:
-    training.join()  # its end of a pipe closes
-    shutil.rmtree(socket_folder, ignore_errors=True)
+    training.join()  # its end of a pipe closes: it has ended, is ending, or dropped the loader
+    for _ in range(100):
+        if not _is_there(training.pid):
+            shutil.rmtree(socket_folder, ignore_errors=True)
+            break
+        time.sleep(0.1)
     os._exit(1)
+
+
+def _is_there(pid: int | None) -> bool:
+    try:
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return False
+    return True
