@@ -21,6 +21,7 @@ from naics_job.evaluation.report import frozen_distances
 from naics_job.evaluation.retrieval import QueryScores, score_queries
 from naics_job.model.feature_lookup import cached_features
 from naics_job.storage.files import join
+from naics_job.storage.node_cache import NodeCache
 from naics_job.taxonomy.tree import BoolArray, IntArray, Taxonomy
 from naics_job.training.past_run import read_record
 
@@ -111,7 +112,8 @@ def _frozen(
     base = str(record.get("base_model", {}).get("sha256", ""))
     folder = join(config.dirs.data_dir, "features")
     tokenization = config.data_loader.tokenization
-    features = cached_features(folder, len(taxonomy), base, tokenization) if base else None
+    cache = NodeCache.of(config.data_loader.streaming)
+    features = cached_features(folder, len(taxonomy), base, tokenization, cache) if base else None
     if features is None:
         notes.append(f"the text alone was not looked at: no features of this run in {folder}")
         return None

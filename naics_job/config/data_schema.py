@@ -99,9 +99,15 @@ class StreamingConfig:
     triplets: str
     token_dir: str
     shard_codes: int  # codes per token shard
+    cache_dir: str | None  # local folder of the node's cache
+    cache_gb: float  # size limit of that folder, 10^9 bytes
 
     def __post_init__(self) -> None:
         require_finite("data_loader.streaming.shard_codes", self.shard_codes, 1)
+        key = "data_loader.streaming.cache_dir"
+        local = self.cache_dir is None or (self.cache_dir.strip() and "://" not in self.cache_dir)
+        require(bool(local), key, self.cache_dir, "a local folder or null")
+        require_finite("data_loader.streaming.cache_gb", self.cache_gb, inclusive=False)
 
 
 @dataclass(frozen=True, kw_only=True)

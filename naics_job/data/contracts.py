@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from naics_job.errors import DataError
 from naics_job.observability.logs import event
 from naics_job.storage import files
+from naics_job.storage.node_cache import NodeCache, Object
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +105,10 @@ class BuildResult:
     seconds: float
 
 
-def read_table(url: str, contract: TableContract) -> pa.Table:
+def read_table(url: str, contract: TableContract, cache: NodeCache | None = None) -> pa.Table:
     """Read a table whose manifest, checksum, version and columns are as they must be.
+
+    With a `cache`, a remote table is fetched once per node.
 
     Raises:
         DataError: missing, damaged, of another version, or with other columns.
@@ -120,16 +123,24 @@ def read_table(url: str, contract: TableContract) -> pa.Table:
             f"this program reads version {contract.version}",
             REBUILD,
         )
-    data = files.read_bytes(url)
-    if hashlib.sha256(data).hexdigest() != manifest.sha256:
-        raise damaged(url)
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        with _opened(url, manifest.sha256, cache) as source:
+            table = pq.read_table(source)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{url} is not a readable Parquet file: {error}", REBUILD) from error
     if not table.schema.equals(contract.schema):
         raise DataError(_schema_difference(url, contract, table.schema), REBUILD)
     return table
+
+
+def _opened(url: str, sha256: str, cache: NodeCache | None) -> pa.NativeFile:
+    """The verified content of a table."""
+    if cache is not None:
+        return pa.memory_map(str(cache.get(Object(url, sha256), REBUILD)))
+    data = files.read_bytes(url)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise damaged(url)
+    return pa.BufferReader(data)
 
 
 def write_table(  # the six facts of a manifest

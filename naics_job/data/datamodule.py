@@ -14,57 +14,21 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from naics_job.config.schema import Config
+from naics_job.data import loader_worker
+from naics_job.data.loader_worker import AnchorDataset, Step
 from naics_job.data.negatives import TreeNegativeSampler
 from naics_job.data.prepare import NaicsData
 from naics_job.data.sampler import (
     AnchorBatch,
     EpochOrder,
     PositiveSampler,
-    RowDraws,
     SamplerPosition,
     split_heldout,
 )
 from naics_job.errors import CheckpointError, ConfigError
-
-Step = tuple[int, int]  # epoch, micro-batch within it
-
-
-class AnchorDataset(Dataset[AnchorBatch]):
-    """Micro-batches by (epoch, number): a pure function, so any worker can make any of them.
-
-    With `repeat` every epoch has the anchors and positives of the first.
-    """
-
-    def __init__(
-        self,
-        order: EpochOrder,
-        positives: PositiveSampler,
-        micro_batches: int,
-        repeat: bool = False,
-    ) -> None:
-        self.order, self.positives, self.repeat = order, positives, repeat
-        self.micro_batches = micro_batches
-        self.rows = order.global_batch_size // micro_batches
-
-    def __len__(self) -> int:
-        return self.order.num_batches * self.micro_batches
-
-    def __getitem__(self, step: Step) -> AnchorBatch:
-        if not isinstance(step, tuple):
-            raise ConfigError(
-                "the sampler of the training batches was replaced, batches would repeat",
-                "construct the Trainer with use_distributed_sampler=False",
-            )
-        epoch, number = step
-        index, part = divmod(number, self.micro_batches)
-        start = part * self.rows
-        drawn = 0 if self.repeat else epoch
-        anchors = self.order.batch(drawn, index)[start : start + self.rows]
-        draws = RowDraws(self.order.seed, drawn, index, start, len(anchors))
-        return AnchorBatch(epoch, index, start, anchors, *self.positives.draw(anchors, draws))
 
 
 class RemainingSteps(Sampler[Step]):
@@ -92,6 +56,10 @@ class RemainingSteps(Sampler[Step]):
 
 class AnchorLoader(DataLoader[AnchorBatch]):
     """A loader that Lightning takes for resumable; the DataModule holds the state."""
+
+    def __iter__(self) -> Any:
+        """As PyTorch's, but a worker that was killed or hangs is a `TransientError`."""
+        return loader_worker.hiccups(super().__iter__())
 
     def state_dict(self) -> dict[str, int]:
         """Nothing: the DataModule's state is the same on every process, and is what is saved."""
@@ -169,13 +137,15 @@ class NaicsDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> AnchorLoader:
         """The rest of the current epoch, then whole epochs; the same batches on every process."""
         context = multiprocessing.get_context("forkserver")  # fork is unsafe once threads run
-        context.set_forkserver_preload([__name__])  # import once, not in every worker
+        context.set_forkserver_preload([loader_worker.__name__])  # import once, not in every worker
         return AnchorLoader(
             self.dataset,
             batch_size=None,
             sampler=self.remaining,
             num_workers=self.num_workers,
-            collate_fn=_as_it_is,
+            collate_fn=loader_worker.as_it_is,
+            worker_init_fn=loader_worker.end_with_training() if self.num_workers else None,
+            timeout=loader_worker.TIMEOUT_S if self.num_workers else 0,
             generator=torch.Generator().manual_seed(0),  # else the global generator is advanced
             multiprocessing_context=context if self.num_workers else None,
             persistent_workers=self.num_workers > 0,
@@ -206,7 +176,3 @@ class NaicsDataModule(pl.LightningDataModule):
                 "resume with the global batch size and the data of the first start",
             )
         self.remaining.position = SamplerPosition(epoch=epoch, position=position)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

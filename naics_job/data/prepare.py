@@ -21,6 +21,7 @@ from naics_job.data.sentences import split_sentences
 from naics_job.data.triplets import PositiveTable, build_triplets, positives_from
 from naics_job.errors import DataError
 from naics_job.storage.files import read_manifest
+from naics_job.storage.node_cache import NodeCache
 from naics_job.taxonomy.tree import IntArray, Taxonomy
 
 
@@ -61,8 +62,9 @@ def load_dataset(config: Config) -> NaicsData:
     """
     manifest = current_descriptions(config)
     streaming = config.data_loader.streaming
-    descriptions = read_table(streaming.descriptions, DESCRIPTIONS)
-    triplets = read_table(streaming.triplets, TRIPLETS)
+    cache = NodeCache.of(streaming)  # not in use any more when this returns: tables are copied
+    descriptions = read_table(streaming.descriptions, DESCRIPTIONS, cache)
+    triplets = read_table(streaming.triplets, TRIPLETS, cache)
     _check_belongs(streaming.triplets, manifest.sha256)
     taxonomy = taxonomy_of(descriptions)
     if list(taxonomy.codes) != descriptions["code"].to_pylist():

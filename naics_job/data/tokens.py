@@ -10,20 +10,27 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 from tokenizers import Tokenizer
 
 from naics_job.config.data_schema import DataLoaderConfig
 from naics_job.data.contracts import CHANNELS
-from naics_job.data.views import Pieces, Segments, leading, ranges, sampled, seed_key
+from naics_job.data.shards import (
+    MANIFEST,
+    MappedIds,
+    Shard,
+    open_shards,
+    write_shard,
+    write_shards_manifest,
+)
+from naics_job.data.views import Pieces, Segments, TokenIds, leading, ranges, sampled, seed_key
 from naics_job.errors import DataError
 from naics_job.observability.logs import event
 from naics_job.storage import files
+from naics_job.storage.node_cache import NodeCache
 from naics_job.taxonomy.tree import BoolArray, IntArray
 
 if TYPE_CHECKING:  # what prepares the data reads workbooks; a query needs none of it
@@ -32,11 +39,8 @@ if TYPE_CHECKING:  # what prepares the data reads workbooks; a query needs none 
 log = logging.getLogger(__name__)
 
 VERSION = 1  # grows when the same texts and tokenizer give other tokens or shards
-MANIFEST = "manifest.json"  # written last: a folder without it is not a store
 SUFFIX = {"examples": ";"}  # closes each item, so that items of one view do not run together
 ARRAYS = ("ids", "segment_tokens", "code_segments")  # of each channel in a shard, int32
-
-Shard = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +65,12 @@ class TokenStore:
         tokenizer: Tokenizer,
         max_tokens: dict[str, int],
         digest: str,
+        cache: NodeCache,
     ) -> None:
-        self.digest = digest
+        self.digest, self.cache = (
+            digest,
+            cache,
+        )  # of this node, for what is read from remote storage
         self.num_tokens = {channel: len(segments[channel].ids) for channel in CHANNELS}
         self._segments, self.max_tokens = segments, max_tokens
         self._prefix, self._suffix = _special_tokens(tokenizer)
@@ -87,8 +95,10 @@ class TokenStore:
         folder = files.join(config.streaming.token_dir, digest[:32])
         if not files.exists(files.join(folder, MANIFEST)):
             _build(folder, data, tokenizer, shard_codes)
-        segments = _load(folder, len(data.taxonomy))
-        return cls(segments, tokenizer, asdict(config.tokenization.max_tokens), digest)
+        cache = NodeCache.of(config.streaming)
+        shards = open_shards(folder, len(data.taxonomy), cache)
+        segments = {channel: _join(shards, channel) for channel in CHANNELS}
+        return cls(segments, tokenizer, asdict(config.tokenization.max_tokens), digest, cache)
 
     def view(self, channel: str, positions: IntArray, view: int) -> Ragged:
         """The tokens of `positions` `[row]` in view 0, 1, ...; texts that fit are equal in all."""
@@ -110,7 +120,7 @@ class TokenStore:
     def _budget(self, channel: str) -> int:
         return self.max_tokens[channel] - len(self._prefix) - len(self._suffix)
 
-    def _assemble(self, ids: npt.NDArray[np.int32], pieces: Pieces, num_rows: int) -> Ragged:
+    def _assemble(self, ids: TokenIds, pieces: Pieces, num_rows: int) -> Ragged:
         """Copy the pieces into rows, with special tokens around every row that is not empty."""
         tokens = np.zeros(num_rows, dtype=np.int64)
         np.add.at(tokens, pieces.row, pieces.length)
@@ -182,7 +192,7 @@ def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 def _build(folder: str, data: "NaicsData", tokenizer: Tokenizer, shard_codes: int) -> None:
     """Write the shards and then the manifest; two processes may do this at once."""
     num_codes = len(data.taxonomy)
-    shards = {}
+    shards: dict[str, files.JSON] = {}
     for begin in range(0, num_codes, shard_codes):
         name = f"shard-{begin // shard_codes:05d}.safetensors"
         arrays: Shard = {}
@@ -190,12 +200,9 @@ def _build(folder: str, data: "NaicsData", tokenizer: Tokenizer, shard_codes: in
             texts = data.texts[channel][begin : begin + shard_codes]
             for key, values in _encode(texts, SUFFIX.get(channel, ""), tokenizer).items():
                 arrays[f"{channel}.{key}"] = values
-        content = save(arrays)
-        files.write_bytes_atomic(files.join(folder, name), content)
-        shards[name] = hashlib.sha256(content).hexdigest()
-    manifest = {"version": VERSION, "num_codes": num_codes, "shards": shards}
-    text = json.dumps(manifest, indent=2, sort_keys=True)
-    files.write_bytes_atomic(files.join(folder, MANIFEST), text.encode())
+        shards[name] = write_shard(files.join(folder, name), arrays)
+    facts: dict[str, files.JSON] = {"version": VERSION, "num_codes": num_codes, "shards": shards}
+    write_shards_manifest(folder, facts)
     event(log, logging.INFO, "tokens.built", folder=folder, codes=num_codes, shards=len(shards))
 
 
@@ -210,38 +217,16 @@ def _encode(texts: list[list[str]], suffix: str, tokenizer: Tokenizer) -> Shard:
     return {key: np.array(row, np.int32) for key, row in zip(ARRAYS, values, strict=True)}
 
 
-def _load(folder: str, num_codes: int) -> dict[str, Segments]:
-    """Read all shards of a store, comparing each with its checksum."""
-    hint = f"delete the folder {folder}; the next start builds it again"
-    url = files.join(folder, MANIFEST)
-    try:
-        manifest = json.loads(files.read_bytes(url))
-        names, known = dict(manifest["shards"]), int(manifest["num_codes"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"token store manifest {url} is damaged", hint) from error
-    if known != num_codes:
-        raise DataError(f"{url} is of {known} codes, the taxonomy has {num_codes}", hint)
-    shards = []
-    for name, sha256 in sorted(names.items()):
-        shard_url = files.join(folder, name)
-        if not files.exists(shard_url):
-            raise DataError(f"token shard {shard_url} is missing", hint)
-        content = files.read_bytes(shard_url)
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise DataError(f"token shard {shard_url} is damaged: its sha256 differs", hint)
-        try:
-            shards.append(load(content))
-        except SafetensorError as error:
-            raise DataError(f"token shard {shard_url} cannot be read: {error}", hint) from error
-    return {channel: _join(shards, channel) for channel in CHANNELS}
-
-
 def _join(shards: list[Shard], channel: str) -> Segments:
     ids, segment_tokens, code_segments = (
-        np.concatenate([shard[f"{channel}.{key}"] for shard in shards]) for key in ARRAYS
+        [shard[f"{channel}.{key}"] for shard in shards] for key in ARRAYS
     )
     return Segments(
-        ids=ids,
-        token_start=np.concatenate(([0], np.cumsum(segment_tokens, dtype=np.int64))),
-        segment_start=np.concatenate(([0], np.cumsum(code_segments, dtype=np.int64))),
+        ids=MappedIds(ids),
+        token_start=np.concatenate(
+            ([0], np.cumsum(np.concatenate(segment_tokens), dtype=np.int64))
+        ),
+        segment_start=np.concatenate(
+            ([0], np.cumsum(np.concatenate(code_segments), dtype=np.int64))
+        ),
     )

@@ -7,13 +7,17 @@ the batch, on the process or on the order of calls.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from naics_job.data.shards import MappedIds
 from naics_job.taxonomy.tree import IntArray
 
 Words = npt.NDArray[np.uint64]
+
+TokenIds: TypeAlias = "npt.NDArray[np.int32] | MappedIds"
 
 MIN_PIECE = 8  # tokens; less room than this at the end of a view stays empty
 
@@ -23,12 +27,12 @@ class Segments:
     """The token ids of one channel: all codes, each a run of segments.
 
     Attributes:
-        ids: `[token]` int32.
+        ids: `[token]` int32, in memory or in mapped files.
         token_start: `[segment + 1]` int64, first token of each segment.
         segment_start: `[code + 1]` int64, first segment of each code.
     """
 
-    ids: npt.NDArray[np.int32]
+    ids: TokenIds
     token_start: IntArray
     segment_start: IntArray
 

@@ -3,14 +3,15 @@
 from naics_job.config.data_schema import TokenizationConfig
 from naics_job.model.features import FrozenFeatures, features_digest, read_features
 from naics_job.storage.files import join, list_dir, read_manifest
+from naics_job.storage.node_cache import NodeCache
 
 SUFFIX = ".safetensors"
 
 
 def cached_features(
-    folder: str, num_codes: int, base_sha256: str, config: TokenizationConfig
+    folder: str, num_codes: int, base_sha256: str, config: TokenizationConfig, cache: NodeCache
 ) -> FrozenFeatures | None:
-    """The newest cache in `folder` of these base weights, token limits and number of codes.
+    """The newest features in `folder` of these base weights, token limits and number of codes.
 
     Which texts it was made from is known by their token store only, which would need the tokenizer;
     the number of codes stands in for it.
@@ -31,4 +32,4 @@ def cached_features(
     if not found:
         return None
     _, url, sha256 = max(found)
-    return read_features(url, sha256)
+    return read_features(url, sha256, cache)

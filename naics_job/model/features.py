@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load_file
 from torch import Tensor
 
 from naics_job.config.data_schema import TokenizationConfig
@@ -26,10 +26,10 @@ from naics_job.storage.files import (
     exists,
     join,
     manifest_url,
-    read_bytes,
     read_manifest,
     write_manifest,
 )
+from naics_job.storage.node_cache import NodeCache, Object
 
 log = logging.getLogger(__name__)
 SCHEMA_VERSION = 2
@@ -130,7 +130,7 @@ def open_or_compute(
 
     Args:
         encoder: its adapters do not matter.
-        store: the token lists of every code.
+        store: the token lists of every code; its cache of this node serves the features too.
         config: token limits and the number of views.
         folder: folder or URL; the file is `<digest>.safetensors`.
         queries: the short texts to encode besides.
@@ -141,7 +141,8 @@ def open_or_compute(
     url = join(folder, f"{digest}.safetensors")
     num_views, num_codes = config.frozen_views, len(store.is_long(CHANNELS[0]))
     try:
-        features = _read(url, (num_codes, len(CHANNELS), encoder.hidden_size), num_views)
+        shape = (num_codes, len(CHANNELS), encoder.hidden_size)
+        features = _read(url, shape, num_views, store.cache)
     except DataError as error:
         event(log, logging.WARNING, "features.rebuilt", url=url, reason=str(error.args[0]))
         features = None
@@ -225,23 +226,24 @@ def _write(url: str, features: FrozenFeatures, inputs: dict[str, str], digest: s
     write_manifest(url, manifest)
 
 
-def read_features(url: str, sha256: str) -> FrozenFeatures:
-    """Read a cache file whose manifest names `sha256`.
+def read_features(url: str, sha256: str, cache: NodeCache) -> FrozenFeatures:
+    """Read a file of features whose manifest names `sha256`; its tensors are mapped, not copied.
 
     Raises:
         DataError: the file has another checksum or holds no features.
     """
-    content, hint = read_bytes(url), "delete it; the next run computes it again"
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise DataError(f"{url} is damaged: its sha256 differs", hint)
+    hint = "delete it; the next run computes it again"
+    path = cache.get(Object(url, sha256), hint)
     try:
-        return FrozenFeatures(**load(content))
+        return FrozenFeatures(**load_file(path))
     except (SafetensorError, TypeError) as error:
         raise DataError(f"{url} holds no features: {error}", hint) from error
 
 
-def _read(url: str, shape: tuple[int, ...], num_views: int) -> FrozenFeatures | None:
-    """Read and check a cache file, None when there is none.
+def _read(
+    url: str, shape: tuple[int, ...], num_views: int, cache: NodeCache
+) -> FrozenFeatures | None:
+    """Read and check a file of features, None when there is none.
 
     Raises:
         DataError: it is damaged or half written.
@@ -251,7 +253,7 @@ def _read(url: str, shape: tuple[int, ...], num_views: int) -> FrozenFeatures | 
     manifest = read_manifest(url)
     if manifest is None:
         raise DataError(f"{url} is damaged or has no manifest", "it is computed again")
-    features = read_features(url, manifest.sha256)
+    features = read_features(url, manifest.sha256, cache)
     if tuple(features.base.shape) != shape or features.num_views != num_views:
         raise DataError(f"{url} holds other codes or views", "it is computed again")
     return features

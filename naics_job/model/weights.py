@@ -17,6 +17,7 @@ from naics_job.config.model_schema import ModelConfig
 from naics_job.errors import ConfigError, DataError, TransientError
 from naics_job.observability.logs import event
 from naics_job.storage.files import exists, fetch, join, local_path, sha256_of
+from naics_job.storage.locks import one_at_a_time
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,15 @@ def wheel_folder() -> Path | None:
 
 
 def _from_url(url: str, cache_dir: Path) -> Path:
-    """Fetch the files of a remote model folder, once per version, into one local folder."""
+    """Fetch the files of a remote model folder, once per version, into one local folder.
+
+    Of the processes of a node one fetches, the others wait and find what it has fetched.
+    """
+    with one_at_a_time(cache_dir / "fetching.lock"):
+        return _fetched(url, cache_dir)
+
+
+def _fetched(url: str, cache_dir: Path) -> Path:
     optional = [file for file in OPTIONAL if exists(join(url, file))]
     fetched = {}
     for file in (*REQUIRED, *optional):

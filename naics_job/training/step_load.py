@@ -10,7 +10,8 @@ from naics_job.config.data_schema import ChannelTokens
 from naics_job.config.schema import Config
 from naics_job.data.batch import code_batch
 from naics_job.data.contracts import CHANNELS
-from naics_job.data.datamodule import AnchorDataset, NaicsDataModule
+from naics_job.data.datamodule import NaicsDataModule
+from naics_job.data.loader_worker import AnchorDataset
 from naics_job.data.prepare import NaicsData
 from naics_job.data.sampler import EpochOrder
 from naics_job.data.tokens import TokenStore

@@ -77,6 +77,8 @@ def test_wrong_type_names_key_value_and_type(override: str, expected: str) -> No
         ("loss.temperature=-1", "in (0, 10]"),
         ("loss.temperature=0", "in (0, 10]"),
         ("data_loader.val_split=0.5", "in [0, 0.5)"),
+        ("data_loader.streaming.cache_gb=0", "above 0"),
+        ("data_loader.streaming.cache_dir=s3://bucket/cache", "a local folder or null"),
         ("curriculum.phase1_end=0.9", "phase1_end <= phase2_end"),
         ("experiment_name=a/b", "letters, digits"),
         ("experiment_name=", "letters, digits"),

@@ -1,3 +1,5 @@
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +132,48 @@ def test_the_store_is_opened_not_built_again(
     again = TokenStore.open_or_build(data, tokenizer_dir, config)
     assert again.digest == store.digest
     assert rows(again, "examples", [0, 2], 3) == rows(store, "examples", [0, 2], 3)
+
+
+def test_shards_in_a_row_read_like_one(
+    store: TokenStore,
+    data: NaicsData,
+    tokenizer_dir: Path,
+    config: DataLoaderConfig,
+) -> None:
+    streaming = replace(config.streaming, shard_codes=100)
+    whole = TokenStore.open_or_build(data, tokenizer_dir, replace(config, streaming=streaming))
+    for channel in CHANNELS:
+        for positions in ([0, 1, 2, 3, 4], [4, 0, 2, 2], [3]):
+            expected = rows(whole, channel, positions, 0)
+            assert rows(store, channel, positions, 0) == expected
+    assert whole.num_tokens == store.num_tokens
+
+
+def test_a_store_without_sizes_is_read(
+    store: TokenStore, data: NaicsData, tokenizer_dir: Path, config: DataLoaderConfig
+) -> None:
+    """As earlier versions wrote them."""
+    (file,) = Path(config.streaming.token_dir).glob("*/manifest.json")
+    manifest = json.loads(file.read_text())
+    manifest["shards"] = {name: entry["sha256"] for name, entry in manifest["shards"].items()}
+    file.write_text(json.dumps(manifest))
+    again = TokenStore.open_or_build(data, tokenizer_dir, config)
+    assert rows(again, "examples", [0, 2], 3) == rows(store, "examples", [0, 2], 3)
+
+
+def test_a_shard_of_another_layout_is_refused(
+    store: TokenStore, data: NaicsData, tokenizer_dir: Path, config: DataLoaderConfig
+) -> None:
+    (file,) = Path(config.streaming.token_dir).glob("*/manifest.json")
+    shard = file.with_name("shard-00001.safetensors")
+    manifest = json.loads(file.read_text())
+    for content in (b"no safetensors", shard.read_bytes().replace(b'"I32"', b'"F32"')):
+        shard.write_bytes(content)
+        entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        manifest["shards"][shard.name] = entry
+        file.write_text(json.dumps(manifest))
+        with pytest.raises(DataError, match=r"shard-00001\.safetensors cannot be read"):
+            TokenStore.open_or_build(data, tokenizer_dir, config)
 
 
 def test_other_texts_or_another_tokenizer_give_another_store(

@@ -10,6 +10,7 @@ from naics_job.config.load import load_config
 from naics_job.errors import DataError
 from naics_job.model.feature_lookup import cached_features
 from naics_job.model.features import FrozenFeatures, _write, features_digest
+from naics_job.storage.node_cache import NodeCache
 
 SHA = "a" * 64
 CONFIG = load_config(overrides=["data_loader.tokenization.frozen_views=1"]).config
@@ -34,7 +35,8 @@ def write(tmp_path: Path) -> Callable[..., str]:
 
 
 def find(folder: Path, num_codes: int = 3, base: str = SHA) -> FrozenFeatures | None:
-    return cached_features(str(folder), num_codes, base, CONFIG.data_loader.tokenization)
+    cache = NodeCache(folder / "cache", 10**9)
+    return cached_features(str(folder), num_codes, base, CONFIG.data_loader.tokenization, cache)
 
 
 def test_the_newest_that_fits(write: Callable[..., str], tmp_path: Path) -> None:
@@ -46,11 +48,13 @@ def test_the_newest_that_fits(write: Callable[..., str], tmp_path: Path) -> None
     found = find(tmp_path)
     assert found is not None
     assert float(found.base.mean()) == 2.0
-    assert cached_features(str(tmp_path), 3, SHA, OTHER.data_loader.tokenization) is None
+    cache = NodeCache(tmp_path / "cache", 10**9)
+    other = OTHER.data_loader.tokenization
+    assert cached_features(str(tmp_path), 3, SHA, other, cache) is None
 
 
 def test_a_damaged_file_is_told(write: Callable[..., str], tmp_path: Path) -> None:
     path = Path(write(1.0))
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(DataError, match="sha256 differs"):
+    with pytest.raises(DataError, match="is damaged: its sha256"):
         find(tmp_path)

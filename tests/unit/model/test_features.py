@@ -18,6 +18,7 @@ from naics_job.data.tokens import TokenStore
 from naics_job.data.views import Segments
 from naics_job.model.encoder import ChannelEncoder
 from naics_job.model.features import compute, features_digest, open_or_compute
+from naics_job.storage.node_cache import NodeCache
 from naics_job.taxonomy.tree import Taxonomy
 
 CODES = ("11", "111", "1111", "11111", "111110")
@@ -45,7 +46,7 @@ def queries(tiny_folder: Path) -> QueryViews:
 
 
 @pytest.fixture
-def store(tiny_folder: Path) -> TokenStore:
+def store(tiny_folder: Path, tmp_path: Path) -> TokenStore:
     """Five codes: short titles, one long description, one long example list, few exclusions."""
     sentences = [[word, word + 1, word + 2] for word in range(0, 45, 3)]
     texts = {
@@ -56,7 +57,9 @@ def store(tiny_folder: Path) -> TokenStore:
     }
     tokenizer = Tokenizer.from_file(str(tiny_folder / "tokenizer.json"))
     limits = {channel: getattr(LIMITS, channel) for channel in CHANNELS}
-    return TokenStore({c: segments(texts[c]) for c in CHANNELS}, tokenizer, limits, "d" * 64)
+    cache = NodeCache(tmp_path / "cache", 10**9)
+    by_channel = {channel: segments(texts[channel]) for channel in CHANNELS}
+    return TokenStore(by_channel, tokenizer, limits, "d" * 64, cache)
 
 
 def test_views_differ_for_long_texts_only(
