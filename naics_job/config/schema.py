@@ -4,7 +4,13 @@ import re
 from dataclasses import dataclass
 
 from naics_job.config.checks import require
-from naics_job.config.data_schema import DataConfig, DataLoaderConfig, DirsConfig, SamplingConfig
+from naics_job.config.data_schema import (
+    DataConfig,
+    DataLoaderConfig,
+    DirsConfig,
+    SamplingConfig,
+    StorageConfig,
+)
 from naics_job.config.model_schema import FalseNegativesConfig, LossConfig, ModelConfig
 from naics_job.config.train_schema import CheckpointConfig, CurriculumConfig, TrainingConfig
 
@@ -27,6 +33,7 @@ class Config:
     false_negatives: FalseNegativesConfig
     training: TrainingConfig
     checkpoint: CheckpointConfig
+    storage: StorageConfig
 
     def __post_init__(self) -> None:
         good = NAME.fullmatch(self.experiment_name) is not None

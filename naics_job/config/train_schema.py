@@ -122,8 +122,10 @@ class CheckpointConfig:
     """How often a run is saved and what is kept."""
 
     every_n_steps: int  # optimizer steps
+    lease_ttl_s: float
     keep_last: int
 
     def __post_init__(self) -> None:
         require_finite("checkpoint.every_n_steps", self.every_n_steps, 1)
+        require_finite("checkpoint.lease_ttl_s", self.lease_ttl_s, 3)
         require_finite("checkpoint.keep_last", self.keep_last, 2)

@@ -3,10 +3,12 @@
 import logging
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
 import lightning.pytorch as pl
 
+from naics_job.checkpoint.lease import RunLease, run_lease
 from naics_job.checkpoint.manifest import Finished
 from naics_job.checkpoint.resume import ResumePlan, at_hand, resolve
 from naics_job.config.load import LoadedConfig
@@ -15,7 +17,7 @@ from naics_job.curriculum.schedule import Phase
 from naics_job.distributed import broadcast_object, is_main, process_group
 from naics_job.errors import NaicsJobError
 from naics_job.observability.logs import bind, event
-from naics_job.storage.files import cache_folder, join
+from naics_job.storage.files import cache_folder, join, local_path
 from naics_job.training.build import Job, build_inputs, build_job, trains_on_gpu
 from naics_job.training.callbacks.checkpointing import CheckpointCallback, StoppedBySignalError
 from naics_job.training.callbacks.curriculum import CurriculumCallback
@@ -25,7 +27,7 @@ from naics_job.training.callbacks.progress import ProgressCallback
 from naics_job.training.callbacks.throughput import ThroughputCallback
 from naics_job.training.finish import is_done, limits_of, stopped_short
 from naics_job.training.loggers import build_loggers
-from naics_job.training.preflight import check_folders, check_run, warn_of_plan
+from naics_job.training.preflight import check_folders, check_run, check_store, warn_of_plan
 from naics_job.training.publish import publish
 from naics_job.training.record import RunRecord
 from naics_job.training.start import (
@@ -76,13 +78,46 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
 def _run(loaded: LoadedConfig, options: RunOptions, started: float) -> RunRecord:
     config = loaded.config
     options = replace(options, ckpt_path=broadcast_object(options.ckpt_path))
+    exclusive = _try_store(options, config)
     plan = _shared_plan(options.ckpt_path, config)
     bind(run=plan.run_id)
     if options.ckpt_path == "auto" and is_done(plan, config):
         return _already_finished(loaded, plan)
+    with _lease(config, plan.run_id, exclusive) as lease:
+        if broadcast_object(lease is not None and lease.waited):  # the holder may have saved since
+            plan = _shared_plan(options.ckpt_path, config)
+            bind(run=plan.run_id)
+        return _recorded(loaded, options, plan, lease, started)
+
+
+def _try_store(options: RunOptions, config: Config) -> bool:
+    """Whether the checkpoint store lets only one of two runs create a file, as far as was tried."""
+    if not is_main():
+        return False
+    if options.skip_validation:
+        return local_path(_root(config)) is not None
+    return check_store(_root(config)).conditional_create
+
+
+def _lease(config: Config, run_id: str, exclusive: bool) -> AbstractContextManager[RunLease | None]:
+    """The lease of the experiment on the main process, which alone writes; else nothing."""
+    if not is_main():
+        return nullcontext()
+    return run_lease(_root(config), run_id, config.checkpoint.lease_ttl_s, exclusive)
+
+
+def _recorded(
+    loaded: LoadedConfig,
+    options: RunOptions,
+    plan: ResumePlan,
+    lease: RunLease | None,
+    started: float,
+) -> RunRecord:
+    """Train, and write the record however that ends."""
+    config = loaded.config
     record = RunRecord(run_id=plan.run_id, config_hash=loaded.hash)
     try:
-        record.error = _execute(loaded, options, plan, record, started) or None
+        record.error = _execute(loaded, options, plan, record, lease, started) or None
         record.status, record.exit_code = "stopped" if record.error else "finished", 0
     except SystemExit as error:  # what Lightning makes of a KeyboardInterrupt
         raise KeyboardInterrupt from error
@@ -147,7 +182,12 @@ def _write_record(record: RunRecord, config: Config, started: float) -> None:
 
 
 def _execute(
-    loaded: LoadedConfig, options: RunOptions, plan: ResumePlan, record: RunRecord, started: float
+    loaded: LoadedConfig,
+    options: RunOptions,
+    plan: ResumePlan,
+    record: RunRecord,
+    lease: RunLease | None,
+    started: float,
 ) -> str:
     """Train and publish; returns why the run stopped before its planned end, if it did."""
     config, done = loaded.config, is_done(plan, loaded.config)
@@ -164,6 +204,7 @@ def _execute(
         if options.only_phase is None:
             warn_of_plan(config, module, job.length)
     store = open_store(loaded, plan, job)
+    store.lease = lease
     parts = Callbacks(
         ThroughputCallback(started),
         CurriculumCallback(),

@@ -14,6 +14,7 @@ from naics_job.checkpoint.resume import resolve
 from naics_job.checkpoint.store import RunStore
 from naics_job.errors import TransientError
 from naics_job.storage import files, remote
+from naics_job.storage.sessions import filesystem
 
 pytestmark = pytest.mark.integration
 Facts = Callable[[int], CheckpointFacts]
@@ -169,13 +170,11 @@ def test_expired_credentials_are_read_again(
     proxy: FaultProxy, root: str, bucket: Any, patience: Patience, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when a token of a pod was renewed: the session is made anew, not only asked again."""
-    from s3fs import S3FileSystem
-
     patience(2)
     bucket.put("checkpoints/naics/LATEST.json", b"{}")
     url = files.join(root, "LATEST.json")
     assert files.read_bytes(url) == b"{}"
-    before = dict(S3FileSystem._cache)
+    before, _ = filesystem(url)
     proxy.fail(1, "expired")
     assert files.read_bytes(url) == b"{}"
-    assert all(S3FileSystem._cache.get(key) is not fs for key, fs in before.items())
+    assert filesystem(url)[0] is not before
