@@ -91,6 +91,10 @@ def insist(
                 "check the bucket name, and that AWS_ENDPOINT_URL begins with http:// or https://"
             )
             raise ConfigError(f"cannot {action} {url}: {error}", hint) from error
+        except RecursionError as error:  # botocore asks for the region, is redirected, asks for it
+            hint = "set AWS_ENDPOINT_URL to the address that serves S3 itself, such as https://..."
+            text = f"cannot {action} {url}: the service redirected every request"
+            raise ConfigError(text, hint) from error
         except TransientError as error:
             if fs is not None and is_expired(error.__cause__):
                 forget(fs)

@@ -124,3 +124,10 @@ def test_who_tries_again_itself_is_told_at_once() -> None:
     with remote.impatient(), pytest.raises(TransientError):
         remote.insist("read", URL, request)
     assert request.calls == 1
+
+
+def test_an_endpoint_that_redirects_without_end_is_a_setting_to_correct() -> None:
+    """As a web server before S3 that wants https: botocore then asks for the region for ever."""
+    with pytest.raises(ConfigError, match="redirected every request") as caught:
+        remote.insist("list", "s3://bucket/run", Flaky(1, RecursionError()))
+    assert "AWS_ENDPOINT_URL" in caught.value.hint
