@@ -34,9 +34,11 @@ def check_store(root_url: str) -> Capabilities:
 
     Raises:
         CheckpointError: a request that a run will make is refused.
-        ConfigError, TransientError: as `storage.capabilities.probe`.
+        ConfigError: a local folder cannot be written; the URL or the endpoint cannot be.
+        TransientError: as `storage.capabilities.probe`.
     """
-    if local_path(root_url) is not None:  # `check_folders` tries those
+    if (path := local_path(root_url)) is not None:
+        _check_folder("dirs.checkpoint_dir", str(path.parent))  # the lease is written there first
         return Capabilities(conditional_create=True)
     try:
         return probe(root_url)
