@@ -2,6 +2,7 @@
 
 <checkpoint_dir>/<experiment_name>/
   LATEST.json                                  pointer to the newest, written last
+  lease/                                       who may write: see lease.py
   <run id>/run.json                            frozen at the start of the run
   <run id>/finished.json                       the run came to its end
   <run id>/step-00000100.ckpt                  write-once object
@@ -11,6 +12,7 @@
 import json
 from dataclasses import dataclass, field
 
+from naics_job.checkpoint.lease import FOLDER as LEASE
 from naics_job.checkpoint.manifest import (
     MANIFEST_SUFFIX,
     CheckpointManifest,
@@ -20,6 +22,7 @@ from naics_job.checkpoint.manifest import (
 )
 from naics_job.errors import CheckpointError, DataError
 from naics_job.storage import files
+from naics_job.storage.sessions import serving
 
 POINTER = "LATEST.json"
 RUN_FILE = "run.json"
@@ -45,15 +48,18 @@ class Catalogue:
         """Return the URL of a file of the experiment."""
         return files.join(self.root_url, *parts)
 
+    @serving("control")
     def scan(self) -> Scan:
         """Read all manifests of the experiment. Raises `TransientError` when storage is away."""
         found = Scan()
         for run_id in self._list():
-            self._scan_run(run_id, found)
+            if run_id != LEASE:
+                self._scan_run(run_id, found)
         self._add_pointed(found)
         found.manifests.sort(key=_age, reverse=True)
         return found
 
+    @serving("control")
     def scan_run(self, run_id: str) -> Scan:
         """Read the manifests of one run."""
         found = Scan()
@@ -61,6 +67,7 @@ class Catalogue:
         found.manifests.sort(key=_age, reverse=True)
         return found
 
+    @serving("checkpoints")
     def verify(self, manifest: CheckpointManifest) -> None:
         """Read the whole object and compare it with its manifest.
 
@@ -104,6 +111,7 @@ class Catalogue:
                 return manifest, skipped
         return None, skipped
 
+    @serving("control")
     def read_run(self, run_id: str) -> RunManifest | None:
         """Return what was frozen at the start of a run, None if nothing was."""
         url = self.url(run_id, RUN_FILE)
@@ -112,6 +120,7 @@ class Catalogue:
         except DataError as error:
             raise CheckpointError(str(error.args[0]), error.hint) from error
 
+    @serving("control")
     def read_finished(self, run_id: str) -> Finished | None:
         """Return how the run came to its end, None if it did not."""
         url = self.url(run_id, FINISHED)

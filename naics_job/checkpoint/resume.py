@@ -24,6 +24,7 @@ from naics_job.checkpoint.manifest import (
 from naics_job.errors import CheckpointError, DataError
 from naics_job.observability.logs import event
 from naics_job.storage import files
+from naics_job.storage.sessions import serving
 
 log = logging.getLogger(__name__)
 CHECKPOINT_SUFFIX = ".ckpt"
@@ -118,6 +119,7 @@ def _warm_start(url: str, cache_dir: Path) -> ResumePlan:
     )
 
 
+@serving("checkpoints")
 def _fetch(url: str, cache_dir: Path) -> Path:
     try:
         return files.fetch(url, cache_dir)

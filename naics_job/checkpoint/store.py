@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from naics_job.checkpoint.catalogue import FINISHED, POINTER, RUN_FILE, Catalogue
+from naics_job.checkpoint.lease import RunLease
 from naics_job.checkpoint.manifest import (
     MANIFEST_SUFFIX,
     CheckpointFacts,
@@ -28,8 +29,10 @@ from naics_job.checkpoint.manifest import (
 from naics_job.errors import CheckpointError, DataError, NaicsJobError
 from naics_job.observability.logs import event
 from naics_job.storage import files
+from naics_job.storage.sessions import serving
 
 log = logging.getLogger(__name__)
+UPLOADS = 3  # of one checkpoint, as long as each arrives changed
 ALWAYS_KEPT = 2  # newest verified checkpoints; a smaller keep_last does not lower it
 
 
@@ -45,8 +48,10 @@ class RunStore:
     def __init__(self, root_url: str, run_id: str, keep_last: int) -> None:
         self.run_id, self.keep_last = run_id, max(keep_last, ALWAYS_KEPT)
         self.catalogue = Catalogue(root_url)
+        self.lease: RunLease | None = None  # without one, nobody else may write to this experiment
         self._resume_source: str | None = None
 
+    @serving("control")
     def start_run(self, run: RunManifest) -> None:
         """Write run.json once.
 
@@ -62,15 +67,19 @@ class RunStore:
             with _as_checkpoint_error():
                 files.create_bytes(self.catalogue.url(self.run_id, RUN_FILE), encode(run))
 
+    @serving("checkpoints")
     def save(self, local_file: Path, facts: CheckpointFacts) -> CheckpointManifest:
         """Store `local_file` as the checkpoint of `facts.step` and return its manifest.
 
         Saving the same bytes for the same step again changes nothing.
 
         Raises:
-            CheckpointError: storage refuses or is full, or this step is stored with other bytes.
+            CheckpointError: storage refuses or is full, this step is stored with other bytes, or
+                another run has taken over the experiment.
             TransientError: storage cannot be reached; the save may be repeated as it is.
         """
+        if self.lease is not None:
+            self.lease.require()
         with _as_checkpoint_error():
             size, digest = files.size_of(str(local_file)), files.sha256_of(local_file)
             own = self.catalogue.scan_run(self.run_id).manifests
@@ -107,8 +116,16 @@ class RunStore:
         """Never prune `manifest`, from which this process resumed."""
         self._resume_source = manifest.path
 
+    @serving("control")
     def mark_finished(self, finished: Finished) -> None:
-        """Record that the run came to its end, which replaces an earlier end."""
+        """Record that the run came to its end, which replaces an earlier end.
+
+        Raises:
+            CheckpointError: as `save`.
+            TransientError: storage cannot be reached.
+        """
+        if self.lease is not None:
+            self.lease.require()
         with _as_checkpoint_error():
             named = {"run_id": self.run_id, "created_at": timestamp()}
             text = json.dumps({**named, **asdict(finished)})
@@ -191,16 +208,27 @@ class RunStore:
                 return name, True
 
     def _write(self, local_file: Path, manifest: CheckpointManifest, is_there: bool) -> None:
-        url = self.catalogue.url(manifest.path)
-        if not is_there:
-            files.copy_into(local_file, url)
-        try:
-            self.catalogue.verify(manifest)
-        except CheckpointError:
-            files.remove(url)  # ours, written just now, and no manifest ever named it
-            raise
-        files.create_bytes(url + MANIFEST_SUFFIX, encode(manifest))
+        """Upload, read back, and only then name the object in a manifest.
 
+        An upload that arrived changed is made anew: the file it was made from is the whole one.
+        """
+        url = self.catalogue.url(manifest.path)
+        for left in reversed(range(UPLOADS)):
+            if not is_there:
+                files.copy_into(local_file, url)
+            try:
+                self.catalogue.verify(manifest)
+                break
+            except CheckpointError as error:
+                files.remove(url)  # ours, written just now, and no manifest ever named it
+                is_there = False
+                if left == 0 or files.sha256_of(local_file) != manifest.sha256:
+                    raise
+                event(log, logging.WARNING, "checkpoint.upload_damaged", error=str(error.args[0]))
+        with serving("control"):
+            files.create_bytes(url + MANIFEST_SUFFIX, encode(manifest))
+
+    @serving("control")
     def _point_to(self, manifest: CheckpointManifest) -> None:
         text = json.dumps({"run_id": manifest.run_id, "file": manifest.file, "step": manifest.step})
         files.write_bytes_atomic(self.catalogue.url(POINTER), text.encode() + b"\n")

@@ -38,6 +38,9 @@ def read_settings(
     """Set up the log and load the settings a command was given."""
     from naics_job.config.load import load_config
     from naics_job.observability.logs import setup_logging
+    from naics_job.storage.remote import be_patient
 
     setup_logging(verbose=verbose)
-    return load_config(path, profile, overrides or [])
+    loaded = load_config(path, profile, overrides or [])
+    be_patient(loaded.config.storage.retry_minutes)
+    return loaded

@@ -29,6 +29,16 @@ class DirsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StorageConfig:
+    """How remote storage is asked. Where it is and who asks comes from the environment."""
+
+    retry_minutes: float
+
+    def __post_init__(self) -> None:
+        require_finite("storage.retry_minutes", self.retry_minutes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkbookNames:
     """File names of the four Census workbooks below `data.census_url`."""
 

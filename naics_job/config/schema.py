@@ -5,7 +5,13 @@ import re
 from dataclasses import dataclass
 
 from naics_job.config.checks import require
-from naics_job.config.data_schema import DataConfig, DataLoaderConfig, DirsConfig, SamplingConfig
+from naics_job.config.data_schema import (
+    DataConfig,
+    DataLoaderConfig,
+    DirsConfig,
+    SamplingConfig,
+    StorageConfig,
+)
 from naics_job.config.launch_schema import LaunchConfig
 from naics_job.config.model_schema import FalseNegativesConfig, LossConfig, ModelConfig
 from naics_job.config.train_schema import CheckpointConfig, CurriculumConfig, TrainingConfig
@@ -30,6 +36,7 @@ class Config:
     training: TrainingConfig
     checkpoint: CheckpointConfig
     launch: LaunchConfig
+    storage: StorageConfig
 
     def __post_init__(self) -> None:
         good = NAME.fullmatch(self.experiment_name) is not None

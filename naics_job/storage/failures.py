@@ -28,24 +28,34 @@ CLIENT_HICCUPS = {
     *("ClientError", "ConnectionError", "HTTPClientError", "HTTPError", "IncompleteReadError"),
     *("ResponseParserError", "CredentialRetrievalError", "MetadataRetrievalError"),
 }
+TOKENS = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 # Answers to HEAD have no body: of a token that expired, botocore only sees the status 400.
-EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "400")
+EXPIRED = (*TOKENS, "400")
 # Answers of S3 that a later try may mend although their HTTP status says otherwise.
 MENDABLE = (
     *EXPIRED,
     *("BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch", "SlowDown"),
     *("OperationAborted", "ConditionalRequestConflict", "Throttling", "ThrottlingException"),
+    "NoSuchUpload",  # it was completed, and the answer to that lost: the upload begins anew
 )
+CREDENTIALS = "check the credentials: AWS_ACCESS_KEY_ID and its secret, AWS_PROFILE, or the role"
+RENEW = "renew the credentials: the token of the session, of the profile, or of the pod has expired"
 REGION = "set AWS_DEFAULT_REGION to the region of the bucket"
 HINTS = {
     "NoSuchBucket": "check the name and AWS_ENDPOINT_URL, or create the bucket",
     "RequestTimeTooSkewed": "set the clock of this machine right",
+    "InvalidAccessKeyId": CREDENTIALS,
+    "SignatureDoesNotMatch": CREDENTIALS,
     "PermanentRedirect": REGION,
     "301": REGION,
     "AuthorizationHeaderMalformed": REGION,
 }
 NOT_IMPLEMENTED = 501
 PRECONDITION_FAILED = 412
+
+
+class TakenError(DataError):
+    """A file that was to be created is there with other content."""
 
 
 class translated:  # noqa: N801  (used as `with translated("read", url):`)
@@ -74,7 +84,8 @@ def _storage_error(action: str, url: str, error: Exception) -> NaicsJobError:
     if is_hiccup(error):
         asked = error.__cause__ if isinstance(error, FileNotFoundError) else None
         what = f"cannot {action} {url}: {_reason(asked or error)}"
-        return TransientError(what, "check the network and the storage service, then try again")
+        network = "check the network and the storage service, then try again"
+        return TransientError(what, RENEW if answer_of(error)[1] in TOKENS else network)
     if lacks_bucket(error):
         what = f"cannot {action} {url}: the bucket does not exist"
     elif isinstance(error, FileNotFoundError):

@@ -7,6 +7,7 @@ Remote requests are repeated for minutes when they meet trouble that may pass: s
 """
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -21,13 +22,15 @@ from naics_job.errors import DataError, TransientError
 from naics_job.storage.failures import (
     NOT_IMPLEMENTED,
     PRECONDITION_FAILED,
+    TakenError,
     answer_of,
     is_hiccup,
     lacks_bucket,
     translated,
 )
-from naics_job.storage.local import TEMPORARY, replace_local
-from naics_job.storage.remote import insist, is_s3
+from naics_job.storage.local import TEMPORARY, create_local, replace_local
+from naics_job.storage.remote import insist
+from naics_job.storage.sessions import is_s3
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 CHUNK_BYTES = 1 << 20
@@ -90,11 +93,14 @@ def read_bytes(url: str) -> bytes:
 
 
 def open_read(url: str) -> BinaryIO:
-    """Open a file for reading; the caller closes it. Reads of it are not repeated."""
+    """Open a file for reading; the caller closes it. A remote one is read into memory first.
+
+    So a connection that breaks in the middle is met where the request can be repeated.
+    """
     if (path := local_path(url)) is not None:
         with translated("open", url):
             return path.open("rb")
-    return insist("open", url, _open)
+    return io.BytesIO(read_bytes(url))
 
 
 def _open(fs: AbstractFileSystem, inside: str) -> BinaryIO:
@@ -113,18 +119,22 @@ def write_bytes_atomic(url: str, data: bytes) -> None:
 def create_bytes(url: str, data: bytes) -> None:
     """Write a small file whose name nobody may have taken; `data` being there already is fine.
 
-    Where the storage knows conditional writes, one of several writers at once wins. Elsewhere, on a
-    local disk too, a writer only looks first.
+    Where the storage knows conditional writes, as local disks do, one of several writers at once
+    wins. Elsewhere a writer only looks first: see `capabilities.probe`.
 
     Raises:
-        DataError: the file is there with other content.
+        TakenError: the file is there with other content.
     """
-    if local_path(url) is None:
+    if (path := local_path(url)) is None:
         insist("create", url, lambda fs, inside: _create(fs, inside, data))
-    elif not exists(url):
-        write_bytes_atomic(url, data)
-    elif read_bytes(url) != data:
-        raise DataError(f"cannot create {url}: it is there with other content", TAKEN)
+        return
+    with translated("create", url):
+        try:
+            create_local(path, data)
+        except FileExistsError as error:
+            if path.read_bytes() != data:
+                text = f"cannot create {url}: it is there with other content"
+                raise TakenError(text, TAKEN) from error
 
 
 def _create(fs: AbstractFileSystem, inside: str, data: bytes) -> None:
@@ -138,7 +148,7 @@ def _create(fs: AbstractFileSystem, inside: str, data: bytes) -> None:
             raise
         elif fs.cat_file(inside) != data:  # else an earlier try came through without our knowing
             text = f"cannot create {inside}: it is there with other content"
-            raise DataError(text, TAKEN) from error
+            raise TakenError(text, TAKEN) from error
 
 
 def copy_into(local: Path, url: str) -> None:
@@ -155,7 +165,7 @@ def fetch(url: str, cache_dir: Path, timeout_s: float | None = None) -> Path:
 
     A remote file is downloaded once per version (the name in `cache_dir` holds a digest of the
     URL, size and entity tag) and appears in the cache only when complete. With `timeout_s`, see
-    `remote.filesystem`, nothing is repeated: the caller decides how long to wait.
+    `sessions.filesystem`, nothing is repeated: the caller decides how long to wait.
     """
     if (path := local_path(url)) is not None:
         with translated("read", url):

@@ -1,5 +1,6 @@
 """Write a local file so that it appears whole or not at all, and stays after a power cut."""
 
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of some mounted disks
 TEMPORARY = ".tmp"  # suffix of a write that has not been renamed yet
 
 
@@ -23,6 +25,33 @@ def replace_local(target: Path, fill: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
+        _sync_folder(target.parent)
+
+
+def create_local(target: Path, data: bytes) -> None:
+    """Write `data` to `target` whole, unless that name is taken: then nothing is changed.
+
+    Of several writers at once, on several machines of a shared disk too, one wins.
+
+    Raises:
+        FileExistsError: `target` is there.
+        OSError: as it came.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(target) as temporary:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, target)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            with target.open("xb") as file:  # exclusive too, but a kill may leave it cut
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
         _sync_folder(target.parent)
 
 

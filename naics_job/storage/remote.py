@@ -1,70 +1,60 @@
-"""Requests to remote storage: the file system of a URL, and how long a request is repeated.
+"""How long a request to remote storage is repeated, and what becomes of it when it fails.
 
 Endpoint, credentials and addressing of s3:// come from where botocore looks for them: the
 environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, web
 identity), then ~/.aws. Nothing of them is a setting, so nothing of them is in a saved file.
 """
 
+import math
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from fsspec import AbstractFileSystem, get_filesystem_class
-from fsspec.core import url_to_fs
+from fsspec import AbstractFileSystem
 
 from naics_job.errors import ConfigError, TransientError
 from naics_job.storage.failures import is_expired, translated
 from naics_job.storage.retry import with_retries
+from naics_job.storage.sessions import filesystem, forget, is_s3
 
 T = TypeVar("T")
-S3_SCHEMES = ("s3://", "s3a://")
-S3_CONCURRENCY = 4  # parts of 50 MB that one upload keeps in memory; s3fs alone would take 10
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How often a request is made, and the longest pauses between, seconds."""
+    """How long a request is repeated, and the longest pauses between, seconds."""
 
     attempts: int
     base_s: float
     cap_s: float
+    budget_s: float = math.inf  # from the first attempt; the last one comes when it is used up
 
 
-# The pauses add up to 2.3 minutes on average, beside what the client of a service tries itself.
-PATIENCE = Patience(attempts=15, base_s=0.5, cap_s=30.0)
+# Until settings are read, which replace `budget_s`. What the client of a service tries itself, 7 s
+# where nobody answers, comes on top.
+PATIENCE = Patience(attempts=1_000_000, base_s=0.5, cap_s=15.0, budget_s=60.0)
+
+ONCE = Patience(attempts=1, base_s=0.0, cap_s=0.0)
+_impatient: ContextVar[bool] = ContextVar("storage_impatient", default=False)
 
 
-def is_s3(url: str) -> bool:
-    """Tell whether `url` is in an S3 bucket."""
-    return url.startswith(S3_SCHEMES)
+def be_patient(minutes: float) -> None:
+    """Repeat requests of this process for so long from now on: setting `storage.retry_minutes`."""
+    global PATIENCE  # noqa: PLW0603  (process-wide, as every thread asks the same storage)
+    PATIENCE = replace(PATIENCE, budget_s=minutes * 60.0)
 
 
-def filesystem(url: str, timeout_s: float | None = None) -> tuple[AbstractFileSystem, str]:
-    """Return the file system of the remote `url` and the path inside it.
-
-    The listing cache is off: it hides what other processes wrote. `timeout_s` limits connecting
-    and each wait for data over http(s) and s3; other schemes keep their own limits.
-
-    Raises:
-        ConfigError: the scheme is unknown or its package is not installed.
-    """
-    options: dict[str, Any] = {"use_listings_cache": False}
-    if is_s3(url):
-        options["max_concurrency"] = S3_CONCURRENCY
-    if timeout_s is not None and url.startswith(("http://", "https://")):
-        from aiohttp import ClientTimeout
-
-        limits = ClientTimeout(total=None, sock_connect=timeout_s, sock_read=timeout_s)
-        options["client_kwargs"] = {"timeout": limits}
-    elif timeout_s is not None and is_s3(url):
-        options["config_kwargs"] = {"connect_timeout": timeout_s, "read_timeout": timeout_s}
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Make requests of this thread inside the block once, for a caller that tries again itself."""
+    before = _impatient.set(True)
     try:
-        fs, path = url_to_fs(url, **options)
-    except (ImportError, ValueError) as error:
-        hint = "use a path, file://, s3:// or https://, or install the package of that scheme"
-        raise ConfigError(f"cannot use {url}: {error}", hint) from error
-    return fs, str(path)
+        yield
+    finally:
+        _impatient.reset(before)
 
 
 def insist(
@@ -89,6 +79,7 @@ def insist(
     """
 
     def once() -> T:
+        fs = None
         try:
             with translated(action, url):
                 fs, inside = filesystem(url, timeout_s)
@@ -100,22 +91,21 @@ def insist(
                 "check the bucket name, and that AWS_ENDPOINT_URL begins with http:// or https://"
             )
             raise ConfigError(f"cannot {action} {url}: {error}", hint) from error
+        except RecursionError as error:  # botocore asks for the region, is redirected, asks for it
+            hint = "set AWS_ENDPOINT_URL to the address that serves S3 itself, such as https://..."
+            text = f"cannot {action} {url}: the service redirected every request"
+            raise ConfigError(text, hint) from error
         except TransientError as error:
-            if is_expired(error.__cause__):
-                forget_sessions(url)
+            if fs is not None and is_expired(error.__cause__):
+                forget(fs)
             raise
 
-    patience = PATIENCE
+    patience = ONCE if timeout_s is not None or _impatient.get() else PATIENCE
     return with_retries(
         once,
-        attempts=1 if timeout_s is not None else patience.attempts,
+        attempts=patience.attempts,
         base_s=patience.base_s,
         cap_s=patience.cap_s,
+        budget_s=patience.budget_s,
         rng=random.Random(),
     )
-
-
-def forget_sessions(url: str) -> None:
-    """Let the next request for the scheme of `url` look for endpoint and credentials again."""
-    scheme = url.rpartition("::")[2].partition("://")[0]
-    get_filesystem_class(scheme).clear_instance_cache()

@@ -1,9 +1,11 @@
 """Try again after storage or network trouble, with full jitter."""
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
+from time import monotonic
 from typing import TypeVar
 
 from naics_job.errors import TransientError
@@ -19,6 +21,7 @@ def with_retries(
     base_s: float,
     cap_s: float,
     rng: random.Random,
+    budget_s: float = math.inf,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
     """Return what `action` returns, calling it again after each `TransientError`.
@@ -32,19 +35,25 @@ def with_retries(
         base_s: longest first pause, seconds.
         cap_s: longest pause, seconds.
         rng: source of the jitter; never the generator that training draws from.
+        budget_s: time from the first call after which one last call is made, seconds.
         sleep: replaced in tests.
 
     Raises:
         TransientError: that of the last attempt.
     """
     assert attempts >= 1
-    for attempt in range(1, attempts):
+    started, attempt = monotonic(), 0
+    while True:
         try:
             return action()
         except TransientError as error:
+            attempt += 1
+            left_s = budget_s - (monotonic() - started)
+            if attempt >= attempts or left_s <= 0.0:
+                raise
             # min() on the exponent keeps 2 ** n a float when attempts are counted in thousands
             pause_s = rng.uniform(0.0, min(cap_s, base_s * 2.0 ** min(attempt - 1, 60)))
+            pause_s = min(pause_s, left_s)
             fields = {"attempt": attempt, "pause_s": round(pause_s, 3), "error": str(error.args[0])}
             log.warning("storage.retry", extra={"fields": fields})
             sleep(pause_s)
-    return action()

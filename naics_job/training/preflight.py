@@ -7,10 +7,11 @@ from naics_job.config.schema import Config
 from naics_job.data.datamodule import NaicsDataModule
 from naics_job.data.prepare import NaicsData
 from naics_job.data.tokens import TokenStore
-from naics_job.errors import ConfigError, DataError
+from naics_job.errors import CheckpointError, ConfigError, DataError
 from naics_job.evaluation.metrics import METRICS
 from naics_job.observability.logs import event
-from naics_job.storage.files import free_bytes, make_dir, remove, write_bytes_atomic
+from naics_job.storage.capabilities import Capabilities, probe
+from naics_job.storage.files import free_bytes, local_path, make_dir, remove, write_bytes_atomic
 from naics_job.storage.files import join as join_path
 from naics_job.training.module import NaicsModule
 
@@ -26,6 +27,24 @@ def check_folders(config: Config) -> None:
     """
     for key in ("data_dir", "log_dir", "output_dir", "checkpoint_dir"):
         _check_folder(f"dirs.{key}", getattr(config.dirs, key))
+
+
+def check_store(root_url: str) -> Capabilities:
+    """Try the checkpoint store before anything else is done, and return what it can do.
+
+    Raises:
+        CheckpointError: a request that a run will make is refused.
+        ConfigError: a local folder cannot be written; the URL or the endpoint cannot be.
+        TransientError: as `storage.capabilities.probe`.
+    """
+    if (path := local_path(root_url)) is not None:
+        _check_folder("dirs.checkpoint_dir", str(path.parent))  # the lease is written there first
+        return Capabilities(conditional_create=True)
+    try:
+        return probe(root_url)
+    except DataError as error:
+        text = f"the checkpoint store dirs.checkpoint_dir does not serve: {error.args[0]}"
+        raise CheckpointError(text, error.hint) from error
 
 
 def check_run(

@@ -6,8 +6,9 @@ import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 
+from naics_job.checkpoint.lease import RunLease
 from naics_job.checkpoint.manifest import Finished
-from naics_job.checkpoint.resume import ResumePlan, at_hand, resolve
+from naics_job.checkpoint.resume import ResumePlan
 from naics_job.checkpoint.store import RunStore
 from naics_job.config.load import LoadedConfig
 from naics_job.config.schema import Config
@@ -17,11 +18,12 @@ from naics_job.errors import NaicsJobError
 from naics_job.observability.heartbeat import note_run, rest
 from naics_job.observability.logs import bind, event
 from naics_job.stopping import Stop, StopNow, StoppedBySignalError, listening
-from naics_job.storage.files import cache_folder, join
+from naics_job.storage.files import join
 from naics_job.training.assembly import build_callbacks, build_trainer, note_progress
 from naics_job.training.build import Job, build_inputs, build_job, trains_on_gpu
 from naics_job.training.callbacks.checkpointing import AGAIN
 from naics_job.training.finish import is_done, limits_of, stopped_short, time_limit_of
+from naics_job.training.plan import checkpoint_root, held_lease, shared_plan, try_store
 from naics_job.training.preflight import check_folders, check_run, warn_of_plan
 from naics_job.training.publish import publish
 from naics_job.training.record import RunRecord
@@ -41,6 +43,21 @@ class RunOptions:
     only_phase: Phase | None = None  # a stage of `train-seq` stays in one phase
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a run: what was asked, who may stop it, and when it began (monotonic clock)."""
+
+    loaded: LoadedConfig
+    options: RunOptions
+    stop: Stop
+    started: float
+
+    @property
+    def config(self) -> Config:
+        """The settings."""
+        return self.loaded.config
+
+
 def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
     """Train one model and return the record of the run, which is also written.
 
@@ -53,45 +70,53 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
     with listening() as stop:
         try:
             with process_group(trains_on_gpu(loaded.config), stop):
-                return _run(loaded, options, stop, started)
+                return _run(Attempt(loaded, options, stop, started))
         except StopNow as error:
             raise stop.error("before it began", AGAIN) from error
 
 
-def _run(loaded: LoadedConfig, options: RunOptions, stop: Stop, started: float) -> RunRecord:
-    config = loaded.config
-    options = replace(options, ckpt_path=broadcast_object(options.ckpt_path))
-    plan = _shared_plan(options.ckpt_path, config)
-    bind(run=plan.run_id)
-    note_run(_root(config), plan.run_id)
+def _run(attempt: Attempt) -> RunRecord:
+    config = attempt.config
+    options = replace(attempt.options, ckpt_path=broadcast_object(attempt.options.ckpt_path))
+    attempt = replace(attempt, options=options)
+    exclusive = try_store(config, options.skip_validation)
+    plan = shared_plan(options.ckpt_path, config)
+    _tell_run(config, plan)
     if options.ckpt_path == "auto" and is_done(plan, config):
-        return _already_finished(loaded, plan)
-    record = RunRecord(run_id=plan.run_id, config_hash=loaded.hash)
+        return _already_finished(attempt.loaded, plan)
+    with held_lease(config, plan.run_id, exclusive) as lease:
+        if broadcast_object(lease is not None and lease.waited):  # the holder may have saved since
+            plan = shared_plan(options.ckpt_path, config)
+            _tell_run(config, plan)
+        return _recorded(attempt, plan, lease)
+
+
+def _tell_run(config: Config, plan: ResumePlan) -> None:
+    """Let log lines and the launcher know which run this is."""
+    bind(run=plan.run_id)
+    note_run(checkpoint_root(config), plan.run_id)
+
+
+def _recorded(attempt: Attempt, plan: ResumePlan, lease: RunLease | None) -> RunRecord:
+    """Train, and write the record however that ends."""
+    record = RunRecord(run_id=plan.run_id, config_hash=attempt.loaded.hash)
     if plan.kind == "resume" and plan.manifest is not None:
         record.steps = plan.manifest.step
     try:
-        with peers_missed(stop):
-            record.error = _execute(loaded, options, plan, record, stop, started) or None
+        with peers_missed(attempt.stop):
+            record.error = _execute(attempt, plan, record, lease) or None
         record.status, record.exit_code = "stopped" if record.error else "finished", 0
     except SystemExit as error:  # what Lightning makes of a KeyboardInterrupt
         raise KeyboardInterrupt from error
     except StopNow as error:
         done = f"after step {record.steps}, which is saved" if record.steps else "while it prepared"
-        raise stop.error(done, AGAIN) from error
+        raise attempt.stop.error(done, AGAIN) from error
     finally:
         if record.exit_code is None:
             _note_failure(record, sys.exception())
         if is_main():
-            _write_record(record, config, started)
+            _write_record(record, attempt.config, attempt.started)
     return record
-
-
-def _shared_plan(ckpt_path: str | None, config: Config) -> ResumePlan:
-    """What the main process decided to start from; a remote checkpoint is fetched by each node."""
-    root, cache = _root(config), cache_folder(config.dirs.data_dir) / "checkpoints"
-    plan = broadcast_object(resolve(ckpt_path, root, cache) if is_main() else None)
-    assert isinstance(plan, ResumePlan)
-    return plan if is_main() else at_hand(plan, ckpt_path, root, cache)
 
 
 def _already_finished(loaded: LoadedConfig, plan: ResumePlan) -> RunRecord:
@@ -107,12 +132,8 @@ def _already_finished(loaded: LoadedConfig, plan: ResumePlan) -> RunRecord:
         status="finished",
         exit_code=0,
         steps=step,
-        checkpoint=join(_root(loaded.config), plan.manifest.path),
+        checkpoint=join(checkpoint_root(loaded.config), plan.manifest.path),
     )
-
-
-def _root(config: Config) -> str:
-    return join(config.dirs.checkpoint_dir, config.experiment_name)
 
 
 def _note_failure(record: RunRecord, error: BaseException | None) -> None:
@@ -138,11 +159,9 @@ def _write_record(record: RunRecord, config: Config, started: float) -> None:
     event(log, logging.INFO, "run.record", status=record.status, file=url)
 
 
-def _prepare(
-    loaded: LoadedConfig, options: RunOptions, plan: ResumePlan, record: RunRecord
-) -> tuple[Job, RunStore]:
+def _prepare(attempt: Attempt, plan: ResumePlan, record: RunRecord) -> tuple[Job, RunStore]:
     """Check the settings, build what trains, and open the store."""
-    config = loaded.config
+    config, options = attempt.config, attempt.options
     check_trainer(config)
     if not options.skip_validation:
         check_folders(config)
@@ -154,24 +173,18 @@ def _prepare(
         check_run(config, inputs.data, inputs.tokens, job.datamodule)
         if options.only_phase is None:
             warn_of_plan(config, job.module, job.length)
-    store = open_store(loaded, plan, job)
+    store = open_store(attempt.loaded, plan, job)
     if plan.manifest is not None and plan.kind == "resume":
         record.checkpoint = store.catalogue.url(plan.manifest.path)
     return job, store
 
 
-def _execute(
-    loaded: LoadedConfig,
-    options: RunOptions,
-    plan: ResumePlan,
-    record: RunRecord,
-    stop: Stop,
-    started: float,
-) -> str:
+def _execute(attempt: Attempt, plan: ResumePlan, record: RunRecord, lease: RunLease | None) -> str:
     """Train and publish; returns why the run stopped before its planned end, if it did."""
-    config, done = loaded.config, is_done(plan, loaded.config)
-    job, store = _prepare(loaded, options, plan, record)
-    parts = build_callbacks(loaded, job, store, stop, started)
+    config, stop, done = attempt.config, attempt.stop, is_done(plan, attempt.config)
+    job, store = _prepare(attempt, plan, record)
+    store.lease = lease
+    parts = build_callbacks(attempt.loaded, job, store, stop, attempt.started)
     trainer = build_trainer(config, plan.run_id, job, parts, done)
     record.device = str(trainer.strategy.root_device)
     resume_file = load_weights(plan, job)

@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Timer
 
+from naics_job.checkpoint.lease import decode, run_lease
 from naics_job.checkpoint.manifest import MANIFEST_SUFFIX
 from naics_job.errors import CheckpointError, TransientError
 from naics_job.loss.hierarchy import HierarchyLoss
@@ -44,6 +46,42 @@ def test_a_non_finite_loss_names_step_term_and_codes(
     assert "hierarchy is nan at step 5" in record["error"]
     assert out.payload["global_step"] == 5  # what was saved before is whole
     assert len(out.losses) == 5
+
+
+def test_a_second_run_of_one_name_is_refused_and_touches_nothing(
+    run_tiny: Any, tmp_path: Path
+) -> None:
+    """Before data are prepared, and without a record over that of the run under way."""
+    root, ttl = tmp_path / "checkpoints/smoke", "checkpoint.lease_ttl_s=3"
+    with run_lease(str(root), "run-a", 3.0, True) as held:
+        out = run_tiny(tmp_path, ONE_EPOCH, ttl)
+        assert isinstance(out.error, CheckpointError)
+        assert "run run-a, process" in str(out.error)
+        held.require()
+    assert [entry.name for entry in root.iterdir()] == ["lease"]
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_run_that_loses_its_lease_writes_no_more_checkpoints(
+    run_tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, overtaken = tmp_path / "checkpoints/smoke", list[int]()
+    original = StepEncoder.step
+
+    def step(self: StepEncoder, *inputs: Any) -> Any:
+        if not overtaken:  # as if this process had slept, and another had gone on
+            overtaken.append(1)
+            own = decode((root / "lease/00000001.json").read_bytes())
+            assert own is not None
+            (root / "lease/00000002.json").write_bytes(replace(own, nonce="another").encode())
+        return original(self, *inputs)
+
+    monkeypatch.setattr(StepEncoder, "step", step)
+    out = run_tiny(tmp_path, ONE_EPOCH)
+    assert isinstance(out.error, CheckpointError)
+    assert "has lost its lease" in str(out.error)
+    assert list(root.rglob("*.ckpt")) == []
+    assert out.record["exit_code"] == 74
 
 
 def test_an_unexpected_failure_is_recorded_too(

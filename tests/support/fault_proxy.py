@@ -10,20 +10,33 @@ import struct
 import threading
 from typing import Literal, Self
 
-Fault = Literal["busy", "reset", "cut", "lost", "stall", "expired"]
+Fault = Literal[
+    "busy", "reset", "cut", "lost", "stall", "expired", "denied", "skewed", "region", "moved",
+    "unknown",
+]  # fmt: skip
 """busy     503 SlowDown, the server is not asked
 reset    the connection breaks, the server is not asked
 cut      half of the request reaches the server
 lost     the server has done it, half of the answer comes back
 stall    nothing is answered for `stall_s`, the server is not asked
-expired  400 ExpiredToken, the server is not asked"""
+expired  400 ExpiredToken, the server is not asked
+denied, skewed, region, moved, unknown   other refusals, see ANSWERS"""
 
 STALL_S = 3.0
 ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message>{}</Message></Error>'
 ANSWERS = {
     "busy": ("503 Slow Down", ERROR.format("SlowDown", "Please reduce your request rate.")),
     "expired": ("400 Bad Request", ERROR.format("ExpiredToken", "The token has expired.")),
+    "denied": ("403 Forbidden", ERROR.format("AccessDenied", "Access Denied")),
+    "skewed": ("403 Forbidden", ERROR.format("RequestTimeTooSkewed", "The clocks differ.")),
+    "region": ("400 Bad Request", ERROR.format("AuthorizationHeaderMalformed", "Wrong region.")),
+    "moved": (
+        "301 Moved Permanently\r\nx-amz-bucket-region: eu-north-1",
+        ERROR.format("PermanentRedirect", "Another endpoint."),
+    ),
+    "unknown": ("501 Not Implemented", ERROR.format("NotImplemented", "If-None-Match")),
 }
+FOREVER = 1_000_000
 
 
 class FaultProxy:
@@ -35,6 +48,8 @@ class FaultProxy:
         self.requests: list[str] = []  # since the last `fail` or `watch`: "PUT /bucket/key"
         self.released = threading.Event()  # ends all stalls
         self._faults: dict[int, Fault] = {}
+        self._pattern, self._left = re.compile(""), 0
+        self._fault: Fault = "busy"
         self._lock = threading.Lock()
         self._server = _Server(self)
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -51,18 +66,34 @@ class FaultProxy:
     def fail(self, k: int, fault: Fault, times: int = 1) -> None:
         """Break the k-th request from now on, and the `times - 1` after it."""
         with self._lock:
-            self.requests = []
+            self.requests, self._left = [], 0
             self._faults = dict.fromkeys(range(k, k + times), fault)
+
+    def fail_on(self, pattern: str, fault: Fault, times: int = FOREVER) -> None:
+        """Break the next requests whose head (line with query, and headers) has `pattern`."""
+        self.watch()
+        with self._lock:
+            self._pattern, self._fault, self._left = re.compile(pattern), fault, times
 
     def watch(self) -> None:
         """Count from here, and break nothing."""
         self.fail(1, "busy", 0)
 
-    def next_fault(self, line: str) -> Fault | None:
+    def next_fault(self, head: str) -> Fault | None:
         """Note a request; what shall go wrong with it."""
         with self._lock:
-            self.requests.append(line)
-            return "reset" if self.down else self._faults.get(len(self.requests))
+            self.requests.append(head.partition(" HTTP/")[0].partition("?")[0])
+            if self.down:
+                return "reset"
+            if self._left > 0 and self._pattern.search(head):
+                self._left -= 1
+                return self._fault
+            return self._faults.get(len(self.requests))
+
+    @property
+    def unused(self) -> int:
+        """How often `fail_on` has not met its request yet."""
+        return self._left
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -82,12 +113,12 @@ class _Handler(socketserver.BaseRequestHandler):
         head, body = _read_request(self.request)
         if not head:
             return
-        fault = proxy.next_fault(head.partition(b" HTTP/")[0].partition(b"?")[0].decode())
+        fault = proxy.next_fault(head.decode())
         if fault == "stall":
             proxy.released.wait(STALL_S)
         if fault in ("reset", "stall"):
             _reset(self.request)
-        elif fault in ("busy", "expired"):
+        elif fault in ANSWERS:
             self.request.sendall(_answer(*ANSWERS[fault], head.startswith(b"HEAD")))
         else:
             self._forward(proxy.target, head, body, fault)

@@ -140,13 +140,13 @@ class Work:
         return found
 
     def contents(self, *folders: str) -> dict[str, bytes]:
-        """Every file below the folders, logs and run records aside."""
+        """Every file below the folders; logs, run records and the run lease aside."""
         roots = [self.root / name for name in folders] or [self.root]
         files = [path for root in roots for path in root.rglob("*") if path.is_file()]
         return {
             str(path.relative_to(self.root)): path.read_bytes()
             for path in files
-            if path.name not in RECORDS and "logs" not in path.parts
+            if path.name not in RECORDS and not {"logs", "lease"} & set(path.parts)
         }
 
     def flip_bit(self, pattern: str) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from fault_proxy import FaultProxy
 from s3_server import S3Server, find_weed
 
-from naics_job.storage import remote
+from naics_job.storage import remote, sessions
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture
-def sessions() -> Iterator[Callable[[], None]]:
+@pytest.fixture(name="sessions")
+def _sessions() -> Iterator[Callable[[], None]]:
     """Close what s3fs keeps open: the next request reads the environment again."""
     yield close_sessions
     close_sessions()
@@ -57,8 +57,8 @@ def sessions() -> Iterator[Callable[[], None]]:
 def close_sessions() -> None:
     from s3fs import S3FileSystem
 
-    for fs in S3FileSystem._cache.values():
-        if fs._s3 is not None:
+    for fs in [*sessions.forget_all(), *S3FileSystem._cache.values()]:
+        if isinstance(fs, S3FileSystem) and fs._s3 is not None:
             fs.close_session(fs.loop, fs._s3creator)
     S3FileSystem.clear_instance_cache()
 

@@ -21,7 +21,7 @@ from naics_job.storage.local import TEMPORARY
 Facts = Callable[..., CheckpointFacts]
 Scratch = Callable[[bytes], Path]
 MANY = 10_000  # more operations than any save has
-SYSTEM_CALLS = ("replace", "fsync", "unlink", "mkdir", "listdir", "scandir")
+SYSTEM_CALLS = ("replace", "link", "fsync", "unlink", "mkdir", "listdir", "scandir")
 REQUESTS = ("pipe_file", "put_file", "rm_file", "ls", "info", "cat_file", "open")
 
 
@@ -187,3 +187,35 @@ def test_a_first_save_that_fails_leaves_nothing_to_trip_over(
             assert plan.local_file is not None
             assert plan.local_file.read_bytes() == b"weights"
         assert plan.skipped == ()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_upload_that_arrives_changed_is_made_anew(
+    root: str, scratch: Scratch, facts: Facts, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    real, uploads = files.copy_into, list[str]()
+
+    def cutting(local: Path, url: str) -> None:
+        uploads.append(url)
+        if len(uploads) <= times:
+            files.write_bytes_atomic(url, local.read_bytes()[:-3])
+        else:
+            real(local, url)
+
+    monkeypatch.setattr(files, "copy_into", cutting)
+    manifest = RunStore(root, "run-a", 2).save(scratch(b"weights"), facts(1))
+    assert uploads == [files.join(root, manifest.path)] * (times + 1)
+    assert files.read_bytes(uploads[0]) == b"weights"
+
+
+def test_uploads_that_never_arrive_whole_are_never_named(
+    root: str, scratch: Scratch, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        files, "copy_into", lambda local, url: files.write_bytes_atomic(url, b"weight")
+    )
+    store = RunStore(root, "run-a", 2)
+    with pytest.raises(CheckpointError, match="truncated: 6 bytes of 7"):
+        store.save(scratch(b"weights"), facts(1))
+    assert files.list_dir(files.join(root, "run-a")) == []
+    assert store.newest_verified() == (None, [])

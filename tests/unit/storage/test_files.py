@@ -8,6 +8,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from naics_job.errors import ConfigError, DataError, TransientError
 from naics_job.storage import files
+from naics_job.storage.failures import TakenError
 from naics_job.storage.files import Manifest
 
 
@@ -239,3 +241,37 @@ def test_an_unreachable_host_is_transient(tmp_path: Path) -> None:
     for call in (files.read_bytes, files.exists, lambda url: files.fetch(url, tmp_path)):
         with pytest.raises(TransientError, match="cannot"):
             call(nobody)
+
+
+def test_of_many_who_create_a_local_file_one_wins(tmp_path: Path) -> None:
+    """All are there before any has written; the content is never seen in part."""
+    url, start = str(tmp_path / "lease" / "00000001.json"), threading.Barrier(8)
+
+    def create(number: int) -> bool:
+        start.wait()
+        try:
+            files.create_bytes(url, b"%d" % number * 100_000)
+        except TakenError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(create, range(8)))
+    assert sum(won) == 1
+    assert files.read_bytes(url) == b"%d" % won.index(True) * 100_000
+    assert list((tmp_path / "lease").iterdir()) == [Path(url)]
+    files.create_bytes(url, files.read_bytes(url))
+
+
+def test_a_disk_without_links_creates_exclusively_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    url = str(tmp_path / "a.json")
+    files.create_bytes(url, b"one")
+    with pytest.raises(TakenError, match="other content"):
+        files.create_bytes(url, b"two")
+    assert files.read_bytes(url) == b"one"

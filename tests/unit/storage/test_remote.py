@@ -1,13 +1,16 @@
 """How long a remote request is repeated, and which file system serves a URL."""
 
 import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import fsspec
 import pytest
 
 from naics_job.errors import ConfigError, DataError, TransientError
-from naics_job.storage import remote
+from naics_job.storage import remote, sessions
 
 REAL = remote.PATIENCE
 URL = "memory://remote-test/a.bin"
@@ -62,14 +65,17 @@ def test_who_limits_the_waiting_is_told_at_once() -> None:
 
 
 def test_sessions_are_made_anew() -> None:
-    before, _ = remote.filesystem(URL)
-    assert remote.filesystem(URL)[0] is before
-    remote.forget_sessions(URL)
-    assert remote.filesystem(URL)[0] is not before
+    before, _ = sessions.filesystem(URL)
+    assert sessions.filesystem(URL)[0] is before
+    sessions.forget(before)
+    after, _ = sessions.filesystem(URL)
+    assert after is not before
+    sessions.forget(before)  # by another thread that met the same trouble
+    assert sessions.filesystem(URL)[0] is after
 
 
 def test_listings_of_a_bucket_are_never_cached() -> None:
-    fs, inside = remote.filesystem("s3://bucket/run/a.ckpt")
+    fs, inside = sessions.filesystem("s3://bucket/run/a.ckpt")
     assert inside == "bucket/run/a.ckpt"
     fs.dircache["bucket/run"] = []
     assert "bucket/run" not in fs.dircache
@@ -82,6 +88,46 @@ def test_an_unknown_scheme_is_a_config_error(url: str) -> None:
         remote.insist("read", url, Flaky(0, KeyError()))
 
 
-def test_the_real_patience_lasts_minutes() -> None:
-    pauses = [min(REAL.cap_s, REAL.base_s * 2.0**n) for n in range(REAL.attempts - 1)]
-    assert 120 < sum(pauses) / 2 < 180
+def test_purposes_are_served_apart() -> None:
+    """By objects that nobody else has, and the same ones in each thread."""
+    data, _ = sessions.filesystem(URL)
+    with sessions.serving("checkpoints"):
+        checkpoints, _ = sessions.filesystem(URL)
+        with sessions.serving("control"):
+            control, _ = sessions.filesystem(URL)
+        assert sessions.filesystem(URL)[0] is checkpoints
+    assert len({id(fs) for fs in (data, checkpoints, control, fsspec.filesystem("memory"))}) == 4
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(sessions.filesystem, URL).result()[0] is data
+        served = sessions.serving("control")(sessions.filesystem)
+        assert pool.submit(served, URL).result()[0] is control
+
+
+def test_a_forked_child_has_its_own() -> None:
+    before, _ = sessions.filesystem(URL)
+    with sessions._lock:  # as if another thread of the parent were there just now
+        child = os.fork()
+        if child == 0:
+            os._exit(int(sessions.filesystem(URL)[0] is before))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_minutes_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PATIENCE", REAL)
+    assert REAL.budget_s >= 60.0
+    remote.be_patient(7.5)
+    assert replace(REAL, budget_s=450.0) == remote.PATIENCE
+
+
+def test_who_tries_again_itself_is_told_at_once() -> None:
+    request = Flaky(9, ConnectionResetError("x"))
+    with remote.impatient(), pytest.raises(TransientError):
+        remote.insist("read", URL, request)
+    assert request.calls == 1
+
+
+def test_an_endpoint_that_redirects_without_end_is_a_setting_to_correct() -> None:
+    """As a web server before S3 that wants https: botocore then asks for the region for ever."""
+    with pytest.raises(ConfigError, match="redirected every request") as caught:
+        remote.insist("list", "s3://bucket/run", Flaky(1, RecursionError()))
+    assert "AWS_ENDPOINT_URL" in caught.value.hint

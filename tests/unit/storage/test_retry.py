@@ -5,6 +5,7 @@ import random
 import pytest
 
 from naics_job.errors import DataError, TransientError
+from naics_job.storage import retry
 from naics_job.storage.retry import with_retries
 
 
@@ -56,3 +57,23 @@ def test_permanent_errors_are_not_retried() -> None:
     with pytest.raises(DataError):
         with_retries(action, attempts=3, base_s=1.0, cap_s=1.0, rng=random.Random(0))
     assert action.calls == 1
+
+
+def test_a_budget_of_time_is_used_up_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the jitter: the last try comes at its end, and no pause goes beyond it."""
+    now = [0.0]
+    monkeypatch.setattr(retry, "monotonic", lambda: now[0])
+
+    def sleep(pause_s: float) -> None:
+        now[0] += pause_s
+
+    for seed in range(50):
+        now[0] = 0.0
+        action = Flaky(10**6, TransientError("still down"))
+        with pytest.raises(TransientError):
+            with_retries(
+                action, attempts=10**6, base_s=0.5, cap_s=15.0, budget_s=120.0,
+                rng=random.Random(seed), sleep=sleep,
+            )  # fmt: skip
+        assert now == [pytest.approx(120.0)]
+        assert 10 < action.calls < 60
