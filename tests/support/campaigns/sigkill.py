@@ -1,0 +1,127 @@
+"""Kill a run at random moments, resume it each time, and see what that costs.
+
+Kills come at a random time of a run, or amid the upload of a checkpoint, which the proxy makes
+slow. A run that finishes is compared with the undisturbed one; then the next run begins.
+"""
+
+import re
+import time
+from dataclasses import dataclass
+
+from campaigns.counts import Counts
+from campaigns.processes import Started
+from campaigns.scene import INTERVAL, Scene
+from campaigns.stage import START_S, Stage
+from campaigns.undisturbed import DIFFERENCES, Reference, compare, undisturbed
+
+UPLOAD_S = 0.4  # how long a checkpoint is on its way
+AMID_UPLOAD, AT_FIRST = 0.4, 0.2  # shares of kills amid an upload, and of runs that make their data
+MOST_KILLS = 8  # of one run
+GOALS = {
+    "corrupt loads": 0,
+    "silent restarts at step 0": 0,
+    "starts that failed": 0,
+    "steps behind the newest checkpoint": 0,
+    **DIFFERENCES,
+}
+
+
+@dataclass
+class Life:
+    """One experiment from its first start to its end."""
+
+    scene: Scene
+    kills: int = 0
+    expected: int | None = None  # step of the checkpoint that the next start must take
+
+
+def sigkill(stage: Stage, count: int) -> Counts:
+    """`count` kills; every run is resumed to its end."""
+    counts = Counts("sigkill", stage.kind, goals=GOALS)
+    counts.limits["lost steps of one kill"] = INTERVAL
+    for name in ("kills", "kills amid an upload", "lost steps of one kill", *GOALS):
+        counts.add(name, 0)
+    reference = undisturbed(stage)
+    if stage.proxy is not None:
+        stage.proxy.pause = lambda line: UPLOAD_S if _is_upload(line) else 0.0
+    while counts.values["kills"] < count:
+        fresh = stage.random.random() < AT_FIRST
+        life = Life(stage.scene(data=None if fresh else stage.shared_data))
+        num_kills = stage.random.randint(1, MOST_KILLS)
+        while life.kills < num_kills and counts.values["kills"] < count:
+            if not _one_start(stage, life, reference, counts):
+                break
+        else:
+            _finish(stage, life, counts)
+        compare(counts, life.scene, reference, life.kills)
+        if counts.missed():
+            break  # the folder of this run is the evidence
+    return counts
+
+
+def _is_upload(line: str) -> bool:
+    return line.startswith("PUT ") and line.endswith(".ckpt")
+
+
+def _one_start(stage: Stage, life: Life, reference: Reference, counts: Counts) -> bool:
+    """Start and kill; False when the run came to its end before."""
+    run = stage.processes.start(life.scene.command())
+    upload = stage.proxy is not None and stage.random.random() < AMID_UPLOAD
+    if upload:
+        assert stage.proxy is not None
+        paused = stage.proxy.paused
+        run.until(lambda: bool(paused) or run.code() is not None, START_S, "an upload")
+    time.sleep(stage.random.uniform(0, UPLOAD_S if upload else reference.seconds))
+    if run.code() is not None:
+        _check_start(life, run, counts)
+        return False
+    amid = bool(stage.proxy is not None and stage.proxy.paused)
+    run.kill()
+    life.kills += 1
+    counts.add("kills")
+    counts.add("kills amid an upload", int(amid))
+    _check_start(life, run, counts)
+    done = life.scene.steps_done()
+    newest, skipped = life.scene.newest()
+    counts.add("corrupt loads", len(skipped))
+    saved = newest.step if newest is not None else 0
+    counts.at_least("lost steps of one kill", done - saved)
+    life.expected = newest.step if newest is not None else None
+    counts.rows.append({
+        "run": life.scene.folder.name, "steps": done, "saved": saved, "amid_upload": amid,
+        "last_event": (run.events() or [("", "")])[-1][0],
+    })  # fmt: skip
+    return True
+
+
+def resumed_steps(run: Started) -> list[int]:
+    """Steps of the checkpoints that the run says it resumed."""
+    texts = [text for name, text in run.events() if name == "checkpoint.resume"]
+    return [int(found[1]) for text in texts if (found := re.search(r"step=(\d+)", text))]
+
+
+def _finish(stage: Stage, life: Life, counts: Counts) -> None:
+    run = stage.processes.start(life.scene.command())
+    run.wait(START_S)
+    _check_start(life, run, counts)
+
+
+def _check_start(life: Life, run: Started, counts: Counts) -> None:
+    """What the log of one start says about the checkpoint it began with, and how it ended."""
+    where = run.log.name
+    code = run.code()
+    if code not in (0, None, -9):
+        counts.add("corrupt loads" if code == 74 else "starts that failed")
+        counts.fail(f"{where} ended with {code}: {run.text[-1000:]}")
+    events = run.events()
+    counts.add("corrupt loads", sum(name == "checkpoint.skipped" for name, _ in events))
+    resumed = resumed_steps(run)
+    began = any(name == "curriculum.phase" for name, _ in events)
+    if life.expected is None or not (resumed or began):
+        return
+    if not resumed:
+        counts.add("silent restarts at step 0")
+        counts.fail(f"{where} began anew beside a checkpoint of step {life.expected}")
+    elif resumed[0] != life.expected:
+        counts.add("steps behind the newest checkpoint", life.expected - resumed[0])
+        counts.fail(f"{where} resumed step {resumed[0]}, not {life.expected}")
