@@ -5,6 +5,8 @@ join before anything else, so that every part of a run sees the same world.
 """
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,17 +17,21 @@ import torch.distributed as dist
 from torch import Tensor
 
 from naics_job.errors import TransientError
+from naics_job.stopping import Stop
 
 T = TypeVar("T")
+STOP_KEY, HEARD_KEY = "naics-job/stop", "naics-job/stop-heard"  # in the store of the processes
+POLL_S = 0.5
+HEARD_S = 5.0  # longest wait until all processes know of a signal
 PATIENCE = timedelta(hours=2)  # one process may prepare data and features while the others wait
 
 
 @contextmanager
-def process_group(on_gpu: bool) -> Iterator[None]:
+def process_group(on_gpu: bool, stop: Stop) -> Iterator[None]:
     """Join the processes that were announced, for the length of the body; alone, do nothing.
 
     Tensors on the CPU go through gloo, those on a GPU through NCCL; with a GPU, this process's own
-    one becomes the current device.
+    one becomes the current device. A signal to one process reaches all, see `StopChannel`.
 
     Raises:
         TransientError: another process has gone away.
@@ -35,18 +41,84 @@ def process_group(on_gpu: bool) -> Iterator[None]:
         return
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    with peers_missed(stop):
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    channel = StopChannel(stop)
+    try:
+        with peers_missed(stop):
+            yield
+    finally:
+        channel.close()
+        dist.destroy_process_group()
+
+
+@contextmanager
+def peers_missed(stop: Stop) -> Iterator[None]:
+    """Tell a failure of the body that comes from the end of another process by its reason.
+
+    Raises:
+        StopNow: the others were told to stop, and so was this process by now.
+        TransientError: another process has gone away.
+    """
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
+        until = time.monotonic() + HEARD_S  # the news may come after the failure
+        while stop.number is None and time.monotonic() < until:
+            time.sleep(POLL_S / 5)
+        stop.check()
         raise TransientError(
             f"lost the other processes of the run: {str(error).partition(chr(10))[0][:200]}",
             "one of them has ended first, its message says why",
         ) from error
-    finally:
-        dist.destroy_process_group()
+
+
+class StopChannel:
+    """Carries a signal from the process that was told to all others, whatever they do just now.
+
+    A thread asks the store through which the processes found each other. It is no collective, which
+    would have to wait for processes that prepare data while others wait for them.
+    """
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop, self._over = stop, threading.Event()
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        self._store = dist.TCPStore(  # type: ignore[attr-defined]
+            address, port, is_master=False, timeout=timedelta(seconds=60)
+        )
+        self._heard = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="stop-channel", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening; after a signal, not before all have heard of it or some seconds."""
+        if self._stop.number is not None:
+            self._heard.wait(HEARD_S)
+        self._over.set()
+        self._thread.join()
+
+    def _listen(self) -> None:
+        told = False
+        try:
+            while not self._over.is_set():
+                number = self._stop.noticed(POLL_S)
+                if not told and (number is not None or self._store.check([STOP_KEY])):
+                    told = True
+                    self._tell(number)
+                if told and self._store.add(HEARD_KEY, 0) >= dist.get_world_size():
+                    self._heard.set()
+        except RuntimeError:  # the store has gone away with the process that kept it
+            self._heard.set()
+
+    def _tell(self, number: int | None) -> None:
+        """Tell the others what this process knows, or this process what the others know."""
+        if number is not None:
+            self._store.set(STOP_KEY, str(number))
+        else:
+            os.kill(os.getpid(), int(self._store.get(STOP_KEY)))  # handled by the main thread
+        self._store.add(HEARD_KEY, 1)
 
 
 def is_distributed() -> bool:

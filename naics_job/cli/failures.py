@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import typer
 
 from naics_job.errors import NaicsJobError
+from naics_job.stopping import StopNow
 from naics_job.storage.failures import FULL
 
 DEBUG_VARIABLE = "NAICS_DEBUG"
@@ -32,6 +33,8 @@ def exit_on_error(verbose: bool = False) -> Iterator[None]:
         _fail(str(error.args[0]), error.hint, error.exit_code)
     except KeyboardInterrupt:
         interrupted()
+    except StopNow:  # before there was a run
+        _fail("stopped before it began", "start the same command again", 143)
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
     except Exception as error:

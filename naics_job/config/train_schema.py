@@ -123,7 +123,9 @@ class CheckpointConfig:
 
     every_n_steps: int  # optimizer steps
     keep_last: int
+    max_failures: int  # failed saves in a row that end the run
 
     def __post_init__(self) -> None:
         require_finite("checkpoint.every_n_steps", self.every_n_steps, 1)
         require_finite("checkpoint.keep_last", self.keep_last, 2)
+        require_finite("checkpoint.max_failures", self.max_failures, 1)

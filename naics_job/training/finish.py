@@ -1,5 +1,7 @@
 """Whether a run has come to its planned end, now and when it is started again."""
 
+from datetime import timedelta
+
 import lightning.pytorch as pl
 
 from naics_job.checkpoint.resume import ResumePlan
@@ -15,16 +17,28 @@ def limits_of(config: Config) -> dict[str, int]:
     return {name: int(value) for name, value in found.items() if value not in (None, UNLIMITED)}
 
 
+def time_limit_of(config: Config) -> dict[str, int]:
+    """`max_time` in seconds under the name it has in finished.json; empty when it is not set."""
+    limit = config.training.trainer.get("max_time")
+    if limit is None:
+        return {}
+    if isinstance(limit, str):
+        parts = map(int, limit.split(":"))
+        limit = dict(zip(("days", "hours", "minutes", "seconds"), parts, strict=True))
+    return {"max_time_s": int(timedelta(**limit).total_seconds())}
+
+
 def is_done(plan: ResumePlan, config: Config) -> bool:
     """Whether the run to resume is finished and the settings ask for no more than it planned.
 
-    A run that stopped early has planned more than it trained, and is finished all the same. It is
-    not when a newer checkpoint had to be passed over: what that one held is trained again.
+    A run that stopped early has planned more than it trained, and is finished all the same; so is
+    one that `max_time` ended, as long as that is not raised. It is not when a newer checkpoint had
+    to be passed over: what that one held is trained again.
     """
     if plan.finished is None or plan.manifest is None or plan.skipped:
         return False
     planned = plan.finished.limits or {"max_epochs": plan.manifest.epoch}  # an older version's
-    asked = limits_of(config)
+    asked = limits_of(config) | time_limit_of(config)
     return all(name in asked and asked[name] <= limit for name, limit in planned.items())
 
 

@@ -3,39 +3,29 @@
 import logging
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
-
-import lightning.pytorch as pl
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 
 from naics_job.checkpoint.manifest import Finished
 from naics_job.checkpoint.resume import ResumePlan, at_hand, resolve
+from naics_job.checkpoint.store import RunStore
 from naics_job.config.load import LoadedConfig
 from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
-from naics_job.distributed import broadcast_object, is_main, process_group
+from naics_job.distributed import broadcast_object, is_main, peers_missed, process_group
 from naics_job.errors import NaicsJobError
 from naics_job.observability.logs import bind, event
+from naics_job.stopping import Stop, StopNow, StoppedBySignalError, listening
 from naics_job.storage.files import cache_folder, join
+from naics_job.training.assembly import build_callbacks, build_trainer, note_progress
 from naics_job.training.build import Job, build_inputs, build_job, trains_on_gpu
-from naics_job.training.callbacks.checkpointing import CheckpointCallback, StoppedBySignalError
-from naics_job.training.callbacks.curriculum import CurriculumCallback
-from naics_job.training.callbacks.evaluation import EvaluationCallback
-from naics_job.training.callbacks.finished import FinishedCallback
-from naics_job.training.callbacks.progress import ProgressCallback
-from naics_job.training.callbacks.throughput import ThroughputCallback
-from naics_job.training.finish import is_done, limits_of, stopped_short
-from naics_job.training.loggers import build_loggers
+from naics_job.training.callbacks.checkpointing import AGAIN
+from naics_job.training.finish import is_done, limits_of, stopped_short, time_limit_of
 from naics_job.training.preflight import check_folders, check_run, warn_of_plan
 from naics_job.training.publish import publish
 from naics_job.training.record import RunRecord
-from naics_job.training.start import (
-    PlainCheckpointIO,
-    describer,
-    frozen_facts,
-    load_weights,
-    open_store,
-)
-from naics_job.training.trainer import check_trainer, make_trainer
+from naics_job.training.start import frozen_facts, load_weights, open_store
+from naics_job.training.trainer import check_trainer
 
 log = logging.getLogger(__name__)
 UNEXPECTED = 70  # exit code of a defect of ours
@@ -50,16 +40,6 @@ class RunOptions:
     only_phase: Phase | None = None  # a stage of `train-seq` stays in one phase
 
 
-@dataclass(frozen=True)
-class Callbacks:
-    """The parts of a fit that are asked afterwards how it went."""
-
-    throughput: ThroughputCallback
-    curriculum: CurriculumCallback
-    evaluation: EvaluationCallback
-    checkpoints: CheckpointCallback
-
-
 def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
     """Train one model and return the record of the run, which is also written.
 
@@ -69,11 +49,15 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
         NaicsJobError: the run failed or was stopped; the record says so too.
     """
     started = time.monotonic()
-    with process_group(trains_on_gpu(loaded.config)):
-        return _run(loaded, options, started)
+    with listening() as stop:
+        try:
+            with process_group(trains_on_gpu(loaded.config), stop):
+                return _run(loaded, options, stop, started)
+        except StopNow as error:
+            raise stop.error("before it began", AGAIN) from error
 
 
-def _run(loaded: LoadedConfig, options: RunOptions, started: float) -> RunRecord:
+def _run(loaded: LoadedConfig, options: RunOptions, stop: Stop, started: float) -> RunRecord:
     config = loaded.config
     options = replace(options, ckpt_path=broadcast_object(options.ckpt_path))
     plan = _shared_plan(options.ckpt_path, config)
@@ -81,11 +65,17 @@ def _run(loaded: LoadedConfig, options: RunOptions, started: float) -> RunRecord
     if options.ckpt_path == "auto" and is_done(plan, config):
         return _already_finished(loaded, plan)
     record = RunRecord(run_id=plan.run_id, config_hash=loaded.hash)
+    if plan.kind == "resume" and plan.manifest is not None:
+        record.steps = plan.manifest.step
     try:
-        record.error = _execute(loaded, options, plan, record, started) or None
+        with peers_missed(stop):
+            record.error = _execute(loaded, options, plan, record, stop, started) or None
         record.status, record.exit_code = "stopped" if record.error else "finished", 0
     except SystemExit as error:  # what Lightning makes of a KeyboardInterrupt
         raise KeyboardInterrupt from error
+    except StopNow as error:
+        done = f"after step {record.steps}, which is saved" if record.steps else "while it prepared"
+        raise stop.error(done, AGAIN) from error
     finally:
         if record.exit_code is None:
             _note_failure(record, sys.exception())
@@ -146,39 +136,49 @@ def _write_record(record: RunRecord, config: Config, started: float) -> None:
     event(log, logging.INFO, "run.record", status=record.status, file=url)
 
 
-def _execute(
-    loaded: LoadedConfig, options: RunOptions, plan: ResumePlan, record: RunRecord, started: float
-) -> str:
-    """Train and publish; returns why the run stopped before its planned end, if it did."""
-    config, done = loaded.config, is_done(plan, loaded.config)
+def _prepare(
+    loaded: LoadedConfig, options: RunOptions, plan: ResumePlan, record: RunRecord
+) -> tuple[Job, RunStore]:
+    """Check the settings, build what trains, and open the store."""
+    config = loaded.config
     check_trainer(config)
     if not options.skip_validation:
         check_folders(config)
     inputs = build_inputs(config)
     job = build_job(config, inputs, frozen_facts(plan), options.only_phase)
-    module, datamodule = job.module, job.datamodule
     record.describe(inputs.data, inputs.base)
     record.warm_start = options.ckpt_path if plan.kind == "warm_start" else None
     if not options.skip_validation:
-        check_run(config, inputs.data, inputs.tokens, datamodule)
+        check_run(config, inputs.data, inputs.tokens, job.datamodule)
         if options.only_phase is None:
-            warn_of_plan(config, module, job.length)
+            warn_of_plan(config, job.module, job.length)
     store = open_store(loaded, plan, job)
-    parts = Callbacks(
-        ThroughputCallback(started),
-        CurriculumCallback(),
-        EvaluationCallback(config, datamodule.heldout),
-        CheckpointCallback(store, config.checkpoint.every_n_steps, describer(loaded, job)),
-    )
     if plan.manifest is not None and plan.kind == "resume":
-        parts.checkpoints.newest = store.catalogue.url(plan.manifest.path)
+        record.checkpoint = store.catalogue.url(plan.manifest.path)
+    return job, store
+
+
+def _execute(
+    loaded: LoadedConfig,
+    options: RunOptions,
+    plan: ResumePlan,
+    record: RunRecord,
+    stop: Stop,
+    started: float,
+) -> str:
+    """Train and publish; returns why the run stopped before its planned end, if it did."""
+    config, done = loaded.config, is_done(plan, loaded.config)
+    job, store = _prepare(loaded, options, plan, record)
+    parts = build_callbacks(loaded, job, store, stop, started)
     trainer = build_trainer(config, plan.run_id, job, parts, done)
     record.device = str(trainer.strategy.root_device)
     resume_file = load_weights(plan, job)
+    module = job.module
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=resume_file, weights_only=True)
+        with stop.remembered():
+            trainer.fit(module, datamodule=job.datamodule, ckpt_path=resume_file, weights_only=True)
     finally:
-        _note_progress(record, trainer, parts)
+        note_progress(record, trainer, parts)
         record.heldout_trained_before = len(module.provenance.heldout_but_trained)
     planned, early = job.length.total_steps, parts.evaluation.stopped
     short = "" if done else stopped_short(trainer, planned, early)
@@ -190,35 +190,10 @@ def _execute(
     final = parts.evaluation.final(module, record.steps, record.epochs)  # all processes take part
     if is_main():
         publish(config, job, final, record)
-        if not short and not done:  # after the exports: a run without them is not finished
-            store.mark_finished(Finished(step=trainer.global_step, limits=limits_of(config)))
+        stop.finish()
+        if not done:  # after the exports: a run without them is not finished
+            limits = time_limit_of(config) if short else limits_of(config)
+            store.mark_finished(Finished(step=trainer.global_step, limits=limits))
+    with suppress(RuntimeError) if is_main() else nullcontext():
+        broadcast_object(None)  # nobody ends well before all is written
     return short
-
-
-def build_trainer(
-    config: Config, run_id: str, job: Job, parts: Callbacks, done: bool
-) -> pl.Trainer:
-    """Lightning's Trainer with `training.trainer.*`, our callbacks and our loggers.
-
-    With `done` it trains no step.
-    """
-    callbacks: list[pl.Callback] = [parts.throughput, parts.curriculum, parts.evaluation]
-    if config.training.trainer.get("enable_progress_bar", True):
-        callbacks.append(ProgressCallback(parts.throughput))
-    if done:
-        callbacks.append(FinishedCallback())
-    return make_trainer(
-        config,
-        accumulate_grad_batches=job.datamodule.dataset.micro_batches,
-        logger=build_loggers(config.dirs.log_dir, config.experiment_name, run_id),
-        callbacks=[*callbacks, parts.checkpoints],
-        plugins=[PlainCheckpointIO()],
-    )
-
-
-def _note_progress(record: RunRecord, trainer: pl.Trainer, parts: Callbacks) -> None:
-    record.checkpoint, record.restarts = parts.checkpoints.newest, parts.checkpoints.restarts
-    record.steps, record.epochs = trainer.global_step, trainer.current_epoch
-    record.phases = [asdict(span) for span in parts.curriculum.spans]
-    for name, value in parts.throughput.summary().items():
-        setattr(record, name, value)

@@ -2,13 +2,11 @@
 
 import logging
 from dataclasses import asdict, replace
-from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.plugins import TorchCheckpointIO
 
 from naics_job.checkpoint.manifest import CheckpointFacts, RunManifest, timestamp
-from naics_job.checkpoint.payload import load_payload, save_payload
+from naics_job.checkpoint.payload import load_payload
 from naics_job.checkpoint.resume import ResumePlan
 from naics_job.checkpoint.store import RunStore
 from naics_job.config.load import LoadedConfig, to_yaml
@@ -28,16 +26,6 @@ from naics_job.training.weights import weights_in
 
 log = logging.getLogger(__name__)
 NEW_RUN = ", or start a new run from the checkpoint's weights: --ckpt-path FILE"
-
-
-class PlainCheckpointIO(TorchCheckpointIO):
-    """Lets Lightning write only what loads without trust, with our errors for a full disk."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
-    ) -> None:
-        """Write `checkpoint` to the local `path`."""
-        save_payload(checkpoint, path)
 
 
 def frozen_facts(plan: ResumePlan) -> RunManifest | None:

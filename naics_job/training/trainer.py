@@ -38,18 +38,25 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
     arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))
     arguments["enable_progress_bar"] = False  # ours knows the phases
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             **{**arguments, **parts},
             enable_checkpointing=False,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
         )
+        # Lightning's handler of SIGTERM waits for other processes inside of itself, see `stopping`
+        trainer._signal_connector.register_signal_handlers = _leave  # type: ignore[method-assign]
+        return trainer
     except (MisconfigurationException, ValueError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
             f"Lightning's Trainer refuses training.trainer: {reason}",
             "compare training.trainer.* with this machine and the documentation of the Trainer",
         ) from error
+
+
+def _leave() -> None:
+    """Leave the handlers of signals as they are."""
 
 
 def check_trainer(config: Config) -> None:

@@ -1,57 +1,58 @@
 """Save at the announced interval, at the end, and when a signal asks to stop."""
 
 import logging
-import signal
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
 
 from naics_job.checkpoint.manifest import CheckpointFacts
-from naics_job.checkpoint.store import RunStore
-from naics_job.distributed import is_main, largest
-from naics_job.errors import NaicsJobError
-from naics_job.observability.logs import event
+from naics_job.checkpoint.uploader import Snapshot, Uploader
+from naics_job.distributed import broadcast_object, largest
+from naics_job.stopping import Stop
 from naics_job.training.loop_state import recount_batches, reopen_epoch, settle_epoch
+from naics_job.training.snapshot import SnapshotIO
 
 log = logging.getLogger(__name__)
 
 Describe = Callable[[pl.Trainer], CheckpointFacts]
-
-
-class StoppedBySignalError(NaicsJobError):
-    """The run was told to stop, has saved, and can be resumed."""
-
-    def __init__(self, message: str, hint: str, exit_code: int) -> None:
-        super().__init__(message, hint)
-        self.exit_code = exit_code
+AGAIN = "continue with: naics-embedder train --ckpt-path last"
+FAILED = 1 << 16  # beside the numbers of signals: the main process can store no more
 
 
 class CheckpointCallback(pl.Callback):
-    """Writes to node-local scratch first; the `RunStore` publishes, verifies and prunes."""
+    """Takes snapshots on the local disk; the main process hands them to its `Uploader`.
 
-    def __init__(self, store: RunStore, every_n_steps: int, describe: Describe) -> None:
-        self.store, self.every, self.describe = store, every_n_steps, describe
+    Args:
+        uploader: of the main process; None on the others, which only take part in snapshots.
+        every_n_steps: interval of the saves.
+        describe: what a manifest says about the state.
+        stop: what this process knows about being told to stop.
+        grace_s: seconds between a signal and the end of the process.
+        snapshots: how a state is written to the local disk.
+    """
+
+    def __init__(
+        self,
+        uploader: Uploader | None,
+        every_n_steps: int,
+        describe: Describe,
+        stop: Stop,
+        grace_s: float,
+        snapshots: SnapshotIO,
+    ) -> None:
+        self.uploader, self.every, self.describe = uploader, every_n_steps, describe
+        self.stop, self.grace_s, self.snapshots = stop, grace_s, snapshots
         self.saved_step = -1
-        self.newest: str | None = None  # path or URL of the newest checkpoint of this process
-        self.save_seconds: list[float] = []
+        self.block_seconds: list[float] = []  # how long each save held the training thread
         self.restarts = 0  # how often the run was resumed so far
-        self._signal: int | None = None
-        self._previous: dict[int, Any] = {}
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.saved_step = trainer.global_step
-        for number in (signal.SIGINT, signal.SIGTERM):  # after Lightning has installed its own
-            self._previous[number] = signal.signal(number, self._remember)
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice: do not wait for the end of the step
-        self._signal = number
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -82,36 +83,66 @@ class CheckpointCallback(pl.Callback):
         accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches
         if accumulating and not last:
             return  # an unfinished optimizer step cannot be saved
-        number = largest(self._signal or 0)  # told to one process, obeyed by all after one step
-        if number == 0:
-            return
-        if step != self.saved_step:
+        failed = self.uploader is not None and self.uploader.error is not None
+        # told to one process, obeyed by all after one step
+        word = largest(FAILED if failed else self.stop.number or 0)
+        if word == FAILED:
+            self._require_stored()
+        elif word:
+            self._stop(trainer, word)
+
+    def _stop(self, trainer: pl.Trainer, number: int) -> None:
+        """Save, wait until that is stored, and end the run.
+
+        Raises:
+            StoppedBySignalError: on every process.
+        """
+        if self.stop.number is None:  # told to another process
+            self.stop.number, self.stop.told_at = number, time.monotonic()
+        if trainer.global_step != self.saved_step:
             self.save(trainer)
+        self._require_stored()
         _log_step(trainer)
-        name = signal.Signals(number).name
-        raise StoppedBySignalError(
-            f"stopped by {name} after step {step}; the checkpoint is saved",
-            "continue with: naics-embedder train --ckpt-path last",
-            128 + number,
-        )
+        text = f"after step {trainer.global_step}; the checkpoint is saved"
+        raise self.stop.error(text, AGAIN)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step != self.saved_step:
             self.save(trainer)
+        self._require_stored()
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Save the state after the newest optimizer step; every process calls this."""
+        """Take a snapshot of the state after the newest optimizer step; every process calls this.
+
+        A snapshot that cannot be written is counted as a failed save.
+        """
         started = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="naics-checkpoint-") as scratch:
-            path = Path(scratch) / "state.ckpt"
-            trainer.save_checkpoint(path)
-            if is_main():
-                manifest = self.store.save(path, self.describe(trainer))
-                self.newest = self.store.catalogue.url(manifest.path)
-                event(log, logging.INFO, "checkpoint.saved", step=manifest.step,
-                      megabytes=round(manifest.size_bytes / 1e6, 1))  # fmt: skip
-        self.saved_step = trainer.global_step
-        self.save_seconds.append(time.monotonic() - started)
+        step = trainer.global_step
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="naics-checkpoint-")
+        path = Path(self._scratch.name) / f"step-{step:08d}.ckpt"
+        trainer.save_checkpoint(path)
+        self.saved_step = step
+        if self.uploader is not None:
+            failure = self.snapshots.failure
+            if failure is not None:
+                self.uploader.note_failure(failure)
+            else:
+                self.uploader.submit(Snapshot(path, self.describe(trainer)))
+        self.block_seconds.append(time.monotonic() - started)
+
+    def _require_stored(self) -> None:
+        """Wait until the newest snapshot is stored, after a signal for the grace period only.
+
+        Raises:
+            NaicsJobError: why it is not, on every process.
+        """
+        error = None
+        if self.uploader is not None:
+            error = self.uploader.flush(lambda: self.stop.seconds_left(self.grace_s))
+        error = broadcast_object(error)
+        if error is not None:
+            raise error
 
     def state_dict(self) -> dict[str, Any]:
         return {"restarts": self.restarts}
@@ -122,16 +153,24 @@ class CheckpointCallback(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self._give_back()  # Lightning calls `teardown` after a fit that ends well only
+        """What was handed over before the failure is still stored.
+
+        Lightning calls `teardown` after a fit that ends well only.
+        """
+        if self.uploader is not None and not isinstance(exception, KeyboardInterrupt):
+            until = time.monotonic() + self.grace_s
+            self.uploader.flush(lambda: until - time.monotonic())
+        self._close()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._give_back()
+        self._close()
 
-    def _give_back(self) -> None:
-        """Let the signals mean what they meant before training."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
+    def _close(self) -> None:
+        if self.uploader is not None:
+            self.uploader.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
 
 
 def _log_step(trainer: pl.Trainer) -> None:

@@ -1,24 +1,32 @@
 """When a run is saved, and what a signal does, without a run."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from naics_job.training.callbacks.checkpointing import CheckpointCallback, StoppedBySignalError
+from naics_job.checkpoint import uploader
+from naics_job.checkpoint.uploader import Uploader
+from naics_job.errors import CheckpointError, TransientError
+from naics_job.stopping import Stop, StoppedBySignalError
+from naics_job.training.callbacks.checkpointing import CheckpointCallback
+from naics_job.training.snapshot import SnapshotIO
 
 
 class FakeStore:
-    """Notes what is saved."""
+    """Notes what is saved; fails when told."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
-        self.catalogue = SimpleNamespace(url=lambda path: f"root/{path}")
+        self.error: CheckpointError | None = None
 
     def save(self, local_file: Path, facts: Any) -> Any:
+        if self.error is not None:
+            raise self.error
         assert local_file.read_text() == "state"
         self.steps.append(facts.step)
         return SimpleNamespace(step=facts.step, path=f"run/{facts.step}.ckpt", size_bytes=5)
@@ -27,10 +35,17 @@ class FakeStore:
 class FakeRun:
     """A trainer that steps when told, with the callback attached."""
 
-    def __init__(self, every: int, accumulate: int = 1, epoch_batches: int = 100) -> None:
-        self.store = FakeStore()
+    made: ClassVar[list["FakeRun"]] = []
+
+    def __init__(
+        self, every: int, accumulate: int = 1, epoch_batches: int = 100, max_failures: int = 3
+    ) -> None:
+        FakeRun.made.append(self)
+        self.store, self.stop, self.snapshots = FakeStore(), Stop(), SnapshotIO()
+        self.uploader = Uploader(self.store, max_failures)  # type: ignore[arg-type]
         describe: Any = lambda trainer: SimpleNamespace(step=trainer.global_step)  # noqa: E731
-        self.callback = CheckpointCallback(self.store, every, describe)  # type: ignore[arg-type]
+        parts = (self.uploader, every, describe, self.stop, 5.0, self.snapshots)
+        self.callback = CheckpointCallback(*parts)
         self.accumulate, self.epoch_batches, self.batch = accumulate, epoch_batches, 0
         self.recorded: list[Any] = []
         self.rows: list[tuple[dict[str, float], int]] = []
@@ -47,6 +62,19 @@ class FakeRun:
         )
         self.callback.on_train_start(self.trainer, None)  # type: ignore[arg-type]
 
+    def end(self) -> None:
+        self.callback.on_train_end(self.trainer, None)  # type: ignore[arg-type]
+
+    def stored(self) -> list[int]:
+        """Steps in the store once nothing waits."""
+        self.uploader.flush(lambda: 10.0)
+        return self.store.steps
+
+    def tell(self, number: int) -> None:
+        """A signal while a run trains."""
+        self.stop._remembers = True
+        self.stop.tell(number)
+
     def run(self, batches: int) -> None:
         for _ in range(batches):
             index = self.batch % self.epoch_batches
@@ -59,30 +87,37 @@ class FakeRun:
 
 
 @pytest.fixture(autouse=True)
-def handlers() -> Iterator[list[Any]]:
-    """The handlers of before, which must be back after a run."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in numbers]
-    yield before
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No pauses between tries; what a run has opened is closed at the end of the test."""
+    monkeypatch.setattr(uploader, "BASE_S", 0.0)
+    yield
+    for fake in FakeRun.made:
+        fake.callback.teardown(fake.trainer, None, "fit")  # type: ignore[arg-type]
+        fake.stop.close()
+    FakeRun.made.clear()
 
 
 def test_saves_at_the_interval_and_at_the_end() -> None:
     fake = FakeRun(every=3)
-    fake.run(7)
-    assert fake.store.steps == [3, 6]
-    fake.callback.on_train_end(fake.trainer, None)  # type: ignore[arg-type]
+    fake.run(4)
+    assert fake.stored() == [3]
+    fake.run(3)
+    assert fake.stored() == [3, 6]
+    fake.end()
     assert fake.store.steps == [3, 6, 7]
-    assert fake.callback.newest == "root/run/7.ckpt"
-    fake.callback.on_train_end(fake.trainer, None)  # type: ignore[arg-type]
+    newest = fake.uploader.newest
+    assert newest is not None
+    assert newest.step == 7
+    fake.end()
     assert fake.store.steps == [3, 6, 7]
-    assert len(fake.callback.save_seconds) == 3
+    assert len(fake.callback.block_seconds) == 3
 
 
 def test_saves_once_per_step_when_gradients_accumulate() -> None:
     fake = FakeRun(every=1, accumulate=4)
-    fake.run(9)
+    for _ in range(9):
+        fake.run(1)
+        fake.stored()
     assert fake.store.steps == [1, 2]
     assert len(fake.recorded) == 9  # every micro-batch moves the position
 
@@ -91,7 +126,7 @@ def test_saves_once_per_step_when_gradients_accumulate() -> None:
 def test_a_signal_saves_and_stops_after_the_step(number: int, code: int) -> None:
     fake = FakeRun(every=100)
     fake.run(4)
-    signal.raise_signal(number)
+    fake.tell(number)
     assert fake.store.steps == []
     with pytest.raises(StoppedBySignalError, match="after step 5") as caught:
         fake.run(1)
@@ -104,7 +139,7 @@ def test_a_signal_saves_and_stops_after_the_step(number: int, code: int) -> None
 def test_a_step_that_is_saved_already_is_not_saved_again() -> None:
     fake = FakeRun(every=5)
     fake.run(4)
-    signal.raise_signal(signal.SIGTERM)
+    fake.tell(signal.SIGTERM)
     with pytest.raises(StoppedBySignalError):
         fake.run(1)
     assert fake.store.steps == [5]
@@ -113,7 +148,7 @@ def test_a_step_that_is_saved_already_is_not_saved_again() -> None:
 def test_a_signal_within_an_accumulated_step_waits_for_its_end() -> None:
     fake = FakeRun(every=100, accumulate=4)
     fake.run(5)
-    signal.raise_signal(signal.SIGTERM)
+    fake.tell(signal.SIGTERM)
     fake.run(2)
     with pytest.raises(StoppedBySignalError, match="after step 2"):
         fake.run(1)
@@ -123,33 +158,70 @@ def test_a_signal_within_an_accumulated_step_waits_for_its_end() -> None:
 def test_the_last_step_of_an_epoch_may_be_shorter() -> None:
     fake = FakeRun(every=100, accumulate=4, epoch_batches=6)
     fake.run(5)
-    signal.raise_signal(signal.SIGTERM)
+    fake.tell(signal.SIGTERM)
     with pytest.raises(StoppedBySignalError, match="after step 2"):
         fake.run(1)
     assert fake.recorded[-1] is True
 
 
-def test_a_second_ctrl_c_does_not_wait() -> None:
-    FakeRun(every=100)
-    signal.raise_signal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
+@pytest.mark.parametrize("ending", ["teardown", "on_exception"])
+def test_what_was_handed_over_is_stored_before_the_end(ending: str) -> None:
+    fake = FakeRun(every=2)
+    fake.run(2)
+    arguments = {"teardown": "fit", "on_exception": ValueError()}
+    if ending == "teardown":
+        fake.end()
+    getattr(fake.callback, ending)(fake.trainer, None, arguments[ending])
+    assert fake.store.steps == [2]
 
 
-def test_a_second_sigterm_changes_nothing() -> None:
-    fake = FakeRun(every=100)
-    signal.raise_signal(signal.SIGTERM)
-    signal.raise_signal(signal.SIGTERM)
-    with pytest.raises(StoppedBySignalError):
+def test_a_failing_store_does_not_stop_training_and_the_next_save_lands() -> None:
+    fake = FakeRun(every=2, max_failures=1000)
+    fake.store.error = CheckpointError("no")
+    fake.run(5)
+    fake.store.error = None
+    fake.run(1)
+    assert fake.stored()[-1] == 6
+    assert fake.uploader.error is None
+
+
+def test_too_many_failures_end_the_run_with_their_reason() -> None:
+    fake = FakeRun(every=2, max_failures=2)
+    fake.store.error = CheckpointError("the bucket is full")
+    fake.run(2)
+    fake.stored()
+    with pytest.raises(CheckpointError, match="the bucket is full"):
         fake.run(1)
 
 
-@pytest.mark.parametrize("ending", ["teardown", "on_exception"])
-def test_signals_are_given_back(ending: str, handlers: list[Any]) -> None:
+def test_a_state_that_cannot_be_written_counts_as_failed_save() -> None:
+    fake = FakeRun(every=1, max_failures=2)
+
+    def full(path: Any) -> None:
+        fake.snapshots.failure = CheckpointError("no space left")
+
+    fake.trainer.save_checkpoint = full
+    fake.run(1)
+    assert fake.uploader.num_failures == 1
+    with pytest.raises(CheckpointError, match="no space left"):
+        fake.run(1)
+
+
+def test_a_stop_whose_save_fails_says_so() -> None:
+    fake = FakeRun(every=100, max_failures=2)
+    fake.store.error = CheckpointError("the bucket is gone")
+    fake.tell(signal.SIGTERM)
+    with pytest.raises(CheckpointError, match="the bucket is gone"):
+        fake.run(1)
+
+
+def test_a_stop_waits_no_longer_than_the_grace_period() -> None:
     fake = FakeRun(every=100)
-    assert signal.getsignal(signal.SIGTERM) != handlers[1]
-    getattr(fake.callback, ending)(fake.trainer, None, None)
-    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    fake.store.save = lambda *_: time.sleep(60)  # type: ignore[method-assign]
+    fake.callback.grace_s = 0.3
+    fake.tell(signal.SIGTERM)
+    with pytest.raises(TransientError, match="no time left to store"):
+        fake.run(1)
 
 
 def test_restarts_are_counted_along_the_run() -> None:

@@ -1,0 +1,88 @@
+"""The Trainer of a run with our callbacks, and what they tell the record afterwards."""
+
+from dataclasses import asdict, dataclass
+
+import lightning.pytorch as pl
+
+from naics_job.checkpoint.store import RunStore
+from naics_job.checkpoint.uploader import Uploader
+from naics_job.config.load import LoadedConfig
+from naics_job.config.schema import Config
+from naics_job.distributed import is_main
+from naics_job.stopping import Stop
+from naics_job.training.build import Job
+from naics_job.training.callbacks.checkpointing import CheckpointCallback
+from naics_job.training.callbacks.curriculum import CurriculumCallback
+from naics_job.training.callbacks.evaluation import EvaluationCallback
+from naics_job.training.callbacks.finished import FinishedCallback
+from naics_job.training.callbacks.progress import ProgressCallback
+from naics_job.training.callbacks.throughput import ThroughputCallback
+from naics_job.training.loggers import build_loggers
+from naics_job.training.record import RunRecord
+from naics_job.training.snapshot import SnapshotIO
+from naics_job.training.start import describer
+from naics_job.training.trainer import make_trainer
+
+GRACE_S = 25.0
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """The parts of a fit that are asked afterwards how it went."""
+
+    throughput: ThroughputCallback
+    curriculum: CurriculumCallback
+    evaluation: EvaluationCallback
+    checkpoints: CheckpointCallback
+
+
+def build_callbacks(
+    loaded: LoadedConfig, job: Job, store: RunStore, stop: Stop, started: float
+) -> Callbacks:
+    """The callbacks of a run that began at `started` on the monotonic clock."""
+    config = loaded.config
+    return Callbacks(
+        ThroughputCallback(started),
+        CurriculumCallback(),
+        EvaluationCallback(config, job.datamodule.heldout),
+        CheckpointCallback(
+            Uploader(store, config.checkpoint.max_failures) if is_main() else None,
+            config.checkpoint.every_n_steps,
+            describer(loaded, job),
+            stop,
+            GRACE_S,
+            SnapshotIO(),
+        ),
+    )
+
+
+def build_trainer(
+    config: Config, run_id: str, job: Job, parts: Callbacks, done: bool
+) -> pl.Trainer:
+    """Lightning's Trainer with `training.trainer.*`, our callbacks and our loggers.
+
+    With `done` it trains no step.
+    """
+    callbacks: list[pl.Callback] = [parts.throughput, parts.curriculum, parts.evaluation]
+    if config.training.trainer.get("enable_progress_bar", True):
+        callbacks.append(ProgressCallback(parts.throughput))
+    if done:
+        callbacks.append(FinishedCallback())
+    return make_trainer(
+        config,
+        accumulate_grad_batches=job.datamodule.dataset.micro_batches,
+        logger=build_loggers(config.dirs.log_dir, config.experiment_name, run_id),
+        callbacks=[*callbacks, parts.checkpoints],
+        plugins=[parts.checkpoints.snapshots],
+    )
+
+
+def note_progress(record: RunRecord, trainer: pl.Trainer, parts: Callbacks) -> None:
+    """Fill in how far the fit came and at what rate."""
+    record.restarts, uploader = parts.checkpoints.restarts, parts.checkpoints.uploader
+    if uploader is not None and uploader.newest is not None:
+        record.checkpoint = uploader.store.catalogue.url(uploader.newest.path)
+    record.steps, record.epochs = trainer.global_step, trainer.current_epoch
+    record.phases = [asdict(span) for span in parts.curriculum.spans]
+    for name, value in parts.throughput.summary().items():
+        setattr(record, name, value)
