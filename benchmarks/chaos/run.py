@@ -8,13 +8,16 @@ missed. The campaigns are in tests/support/campaigns, one per file.
 """
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: runs are small
+os.environ.setdefault("TQDM_DISABLE", "1")
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT)]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+sys.path.append(str(ROOT))  # where the package is not installed
 
 from campaigns.catalogue import CAMPAIGNS, Options, perform  # noqa: E402
 
@@ -31,6 +34,7 @@ def main() -> int:
                         "1 takes `train` without a launcher")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("outputs/chaos"))
     given = parser.parse_args()
+    logging.getLogger("naics_job").setLevel(logging.CRITICAL)  # the reader's; runs have their logs
     names = list(CAMPAIGNS) if "all" in given.campaigns else given.campaigns
     missed = []
     for name in names:

@@ -4,9 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from campaigns.counts import Counts
+from campaigns.exact import exact, processes_change
+from campaigns.outage import outage
 from campaigns.retention import retention
+from campaigns.save_time import save_time
 from campaigns.sigkill import sigkill
+from campaigns.sigterm import sigterm
 from campaigns.stage import staged
+from campaigns.store_requests import requests
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,45 @@ def _retention(options: Options) -> Counts:
     return retention(options.count or 10_000, options.seed)
 
 
+def _sigterm(options: Options) -> Counts:
+    with staged(s3=True, seed=options.seed, real=options.real) as stage:
+        return sigterm(stage, options.count or 100, options.pods)
+
+
+def _exact(options: Options) -> Counts:
+    with staged(s3=False, seed=options.seed, real=options.real) as stage:
+        return exact(stage, options.count or 8)
+
+
+def _processes(options: Options) -> Counts:
+    with staged(s3=False, seed=options.seed, real=options.real) as stage:
+        return processes_change(stage, (4, 2, 1), (6, 15))
+
+
+def _requests(options: Options) -> Counts:
+    with staged(s3=True, seed=options.seed) as stage:
+        return requests(stage)
+
+
+def _outage(options: Options) -> Counts:
+    with staged(s3=True, seed=options.seed, real=options.real) as stage:
+        return outage(stage, float(options.count or 120))
+
+
+def _save_time(options: Options) -> Counts:
+    with staged(s3=True, seed=options.seed, real=True) as stage:
+        return save_time(stage, options.count or 10)
+
+
 CAMPAIGNS: dict[str, Callable[[Options], Counts]] = {
+    "sigterm": _sigterm,
     "sigkill": _sigkill,
+    "exact": _exact,
+    "processes": _processes,
+    "requests": _requests,
+    "outage": _outage,
     "retention": _retention,
+    "save_time": _save_time,
 }
 
 

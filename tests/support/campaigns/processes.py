@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
+import naics_job
 from campaigns.child import HOOKS
 
 MARK = "CHAOS_PROCESS"  # in the environment of everything that descends from one start
 PAUSE_S = 0.005
 TAIL = 3000
 SOURCES = Path(__file__).parents[1]  # tests/support
+PRODUCT = Path(naics_job.__file__).parents[1]  # children run what this process has
 LINE = re.compile(r"^\d\d:\d\d:\d\d (\w+) (?:\[rank \d+\] )?([\w.]+)(.*)$")
 
 
@@ -127,7 +129,7 @@ class Command:
         scratch, home = self.folder / f"{self.name}-tmp", self.folder / f"{self.name}-home"
         for path in (scratch, home):
             path.mkdir(parents=True, exist_ok=True)
-        paths = [str(SOURCES), str(SOURCES.parents[1]), own.get("PYTHONPATH", "")]
+        paths = [str(SOURCES), str(PRODUCT), own.get("PYTHONPATH", "")]
         hooks = {HOOKS: json.dumps(self.hooks)} if self.hooks else {}
         return {
             **own,

@@ -1,6 +1,7 @@
 """Where the runs of a campaign live, the commands that start them, and what they leave."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -19,7 +20,6 @@ from naics_job.storage import files
 
 EXPERIMENT = "smoke"
 ROW = re.compile(r'\{"step"[^{}\n]*\}')  # a killed run may leave half a line before the next one
-INTERVAL = 5  # checkpoint.every_n_steps of the smoke profile
 S3_ALONE = {  # nothing of the developer's own account
     "AWS_CONFIG_FILE": "/nonexistent",
     "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
@@ -153,7 +153,12 @@ def use_s3(environment: dict[str, str]) -> Iterator[None]:
 def _close_sessions() -> None:
     from s3fs import S3FileSystem
 
-    for fs in S3FileSystem._cache.values():
-        if fs._s3 is not None:
+    known = list(S3FileSystem._cache.values())
+    if importlib.util.find_spec("naics_job.storage.sessions"):  # keeps its own
+        from naics_job.storage import sessions
+
+        known += sessions.forget_all()
+    for fs in known:
+        if isinstance(fs, S3FileSystem) and fs._s3 is not None:
             fs.close_session(fs.loop, fs._s3creator)
     S3FileSystem.clear_instance_cache()

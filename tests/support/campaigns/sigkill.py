@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 from campaigns.counts import Counts
 from campaigns.processes import Started
-from campaigns.scene import INTERVAL, Scene
+from campaigns.scene import Scene
 from campaigns.stage import START_S, Stage
 from campaigns.undisturbed import DIFFERENCES, Reference, compare, undisturbed
 
-UPLOAD_S = 0.4  # how long a checkpoint is on its way
+INTERVAL = 10
+SETTINGS = ("training.trainer.max_epochs=6", f"checkpoint.every_n_steps={INTERVAL}")
+UPLOAD_S = 0.15  # how long a checkpoint is on its way, less than an interval takes
 AMID_UPLOAD, AT_FIRST = 0.4, 0.2  # shares of kills amid an upload, and of runs that make their data
+LOST = ("lost steps of one kill", "kills that lost more than an interval")
 MOST_KILLS = 8  # of one run
 GOALS = {
     "corrupt loads": 0,
@@ -38,15 +41,15 @@ class Life:
 def sigkill(stage: Stage, count: int) -> Counts:
     """`count` kills; every run is resumed to its end."""
     counts = Counts("sigkill", stage.kind, goals=GOALS)
-    counts.limits["lost steps of one kill"] = INTERVAL
-    for name in ("kills", "kills amid an upload", "lost steps of one kill", *GOALS):
+    counts.limits["lost steps of one kill"] = 2 * INTERVAL  # a save is stored behind the steps
+    for name in ("kills", "kills amid an upload", *LOST, *GOALS):
         counts.add(name, 0)
-    reference = undisturbed(stage)
+    reference = undisturbed(stage, *SETTINGS)
     if stage.proxy is not None:
-        stage.proxy.pause = lambda line: UPLOAD_S if _is_upload(line) else 0.0
+        stage.proxy.pause = lambda line: UPLOAD_S if is_upload(line) else 0.0
     while counts.values["kills"] < count:
         fresh = stage.random.random() < AT_FIRST
-        life = Life(stage.scene(data=None if fresh else stage.shared_data))
+        life = Life(stage.scene(*SETTINGS, data=None if fresh else stage.shared_data))
         num_kills = stage.random.randint(1, MOST_KILLS)
         while life.kills < num_kills and counts.values["kills"] < count:
             if not _one_start(stage, life, reference, counts):
@@ -59,7 +62,8 @@ def sigkill(stage: Stage, count: int) -> Counts:
     return counts
 
 
-def _is_upload(line: str) -> bool:
+def is_upload(line: str) -> bool:
+    """Whether a request sends a checkpoint."""
     return line.startswith("PUT ") and line.endswith(".ckpt")
 
 
@@ -86,6 +90,7 @@ def _one_start(stage: Stage, life: Life, reference: Reference, counts: Counts) -
     counts.add("corrupt loads", len(skipped))
     saved = newest.step if newest is not None else 0
     counts.at_least("lost steps of one kill", done - saved)
+    counts.add("kills that lost more than an interval", int(done - saved > INTERVAL))
     life.expected = newest.step if newest is not None else None
     counts.rows.append({
         "run": life.scene.folder.name, "steps": done, "saved": saved, "amid_upload": amid,
