@@ -10,6 +10,7 @@ missed. The campaigns are in tests/support/campaigns, one per file.
 import argparse
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("outputs/chaos"))
     given = parser.parse_args()
     logging.getLogger("naics_job").setLevel(logging.CRITICAL)  # the reader's; runs have their logs
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
     names = list(CAMPAIGNS) if "all" in given.campaigns else given.campaigns
     missed = []
     for name in names:

@@ -27,7 +27,7 @@ SETTINGS = (  # evaluation and clustering of more codes and in more rounds take 
     "curriculum.fn_num_clusters=32",
     "curriculum.fn_max_iterations=100",
 )
-EPOCH, EVALUATED, CLUSTERED = 10, (20,), (20,)  # in optimizer steps
+EVALUATED = CLUSTERED = 20  # steps after which it is done, the first before the second
 UPLOAD_S = 1.0
 PHASES = ("warm-up", "step", "validation", "clustering", "upload")
 GOALS = {
@@ -58,8 +58,10 @@ class Trial:
         return any(pod.code() is not None for pod in self.pods)
 
 
-def sigterm(stage: Stage, count: int, num_pods: tuple[int, ...] = ()) -> Counts:
-    """`count` trials, the phases in turn, with numbers of pods in turn."""
+def sigterm(
+    stage: Stage, count: int, num_pods: tuple[int, ...] = (), only: tuple[str, ...] = PHASES
+) -> Counts:
+    """`count` trials, the phases `only` in turn, with numbers of pods in turn."""
     default = (2, 3, 4) if has_launcher() else (1,)
     sizes = num_pods or default
     how = f"pods {', '.join(map(str, sizes))}; {stage.kind if sizes == (1,) else 'real processes'}"
@@ -68,7 +70,7 @@ def sigterm(stage: Stage, count: int, num_pods: tuple[int, ...] = ()) -> Counts:
         counts.add(name, 0)
     if stage.proxy is not None:
         stage.proxy.pause = lambda line: UPLOAD_S if is_upload(line) else 0.0
-    phases = [phase for phase in PHASES if phase != "upload" or stage.proxy is not None]
+    phases = [phase for phase in only if phase != "upload" or stage.proxy is not None]
     references: dict[int, Reference] = {}
     for number in range(count):
         size = sizes[number % len(sizes)]
@@ -164,7 +166,7 @@ def _reached(trial: Trial, happened: Callable[[], bool], what: str, window_s: fl
 MOMENTS: dict[str, Callable[[Stage, Trial], bool]] = {
     "warm-up": _after_event(("data.written", "weights.resolved", "features.encoding"), 0.3),
     "step": _after_step(tuple(range(1, 27)), 0.1),
-    "validation": _after_step((20,), 0.3),
-    "clustering": _after_step((20,), 0.6),
+    "validation": _after_step((EVALUATED,), 0.3),
+    "clustering": _after_step((CLUSTERED,), 0.6),
     "upload": _amid_upload,
 }

@@ -13,6 +13,7 @@ from fault_proxy import Fault, FaultProxy
 
 from campaigns.counts import Counts
 from campaigns.retention import facts_of
+from campaigns.scene import use_s3
 from campaigns.stage import Stage
 from naics_job.checkpoint.catalogue import Catalogue
 from naics_job.checkpoint.resume import resolve
@@ -21,6 +22,7 @@ from naics_job.errors import TransientError
 from naics_job.storage import files, remote
 
 MANY = 1000  # more requests than any save makes
+FEWEST = 5  # else the proxy misses the requests
 # How often in a row it takes for one failure: aiohttp itself repeats what a connection broke.
 TIMES: dict[Fault, int] = {"busy": 1, "reset": 2, "cut": 2, "lost": 2}
 GOALS = {
@@ -44,12 +46,17 @@ def new_counts() -> Counts:
 def requests(stage: Stage) -> Counts:
     """Every fault at every request, once each."""
     assert stage.proxy is not None
+    assert stage.server is not None
     counts = new_counts()
-    with _one_try():
+    through = {**stage.server.environment, "AWS_ENDPOINT_URL": stage.proxy.endpoint}
+    with use_s3(through), _one_try():
         for fault in TIMES:
             root = f"s3://naics/requests-{fault}/smoke"
-            fail_saves(stage.proxy, root, stage.folder, fault, counts)
-            fail_resumes(stage.proxy, root, stage.folder / f"fetched-{fault}", fault, counts)
+            saves = fail_saves(stage.proxy, root, stage.folder, fault, counts)
+            cache = stage.folder / f"fetched-{fault}"
+            resumes = fail_resumes(stage.proxy, root, cache, fault, counts)
+            if min(saves, resumes) < FEWEST:
+                counts.fail(f"{fault}: the proxy saw {saves} and {resumes} requests only")
     return counts
 
 

@@ -8,6 +8,7 @@ A child is what a fresh process would be but for the imports: no thread but this
 fork, and the random generators of Python start anew in a child by themselves.
 """
 
+import importlib
 import json
 import os
 import select
@@ -18,13 +19,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+IMPORTED = (
+    "torch.utils.tensorboard",
+    "lightning.pytorch",
+    "transformers.models.bert.modeling_bert",
+    "peft",
+    "pyarrow.parquet",
+    "s3fs",
+    "naics_job.cli.app",
+    "naics_job.training.run",
+    "campaigns.child",
+)
 NATIVE = {"jemalloc_bg_thd"}  # of pyarrow's allocator, which is made for forks
 
 
 def main() -> None:
-    """Serve until stdin ends; returns in a child, which then is the run."""
-    import transformers  # noqa: F401
-
+    """Serve until stdin ends; in a child, be the run."""
+    for name in IMPORTED:
+        importlib.import_module(name)
     _require_one_thread()
     if request := _serve():
         _become(request)
