@@ -42,7 +42,7 @@ def main() -> int:
     for name in names:
         options = Options(given.count, given.seed, given.real, tuple(given.pods or ()))
         counts = perform(name, options)
-        print(counts.table(), flush=True)
+        counts.show()
         print(f"  written to {counts.write(given.out)}", flush=True)
         missed += [name] * bool(counts.missed())
     return 1 if missed else 0

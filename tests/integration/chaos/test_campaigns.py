@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 def check(counts: Counts, *happened: str) -> None:
     """Every goal is met, and what the campaign is about did happen."""
-    print(counts.table())
+    counts.show()
     assert counts.missed() == []
     for name in happened:
         assert counts.values[name] > 0, f"{name}\n{counts.table()}"

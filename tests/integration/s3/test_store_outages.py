@@ -51,7 +51,7 @@ def test_no_request_of_a_save_can_lose_the_store(
     counts = new_counts()
     assert fail_saves(proxy, root, tmp_path, fault, counts) > 12  # else the proxy misses requests
     assert fail_resumes(proxy, root, tmp_path / "cache", fault, counts) > 8
-    print(counts.table())
+    counts.show()
     assert counts.missed() == []
     assert counts.values["saves refused aloud"] >= 8
 

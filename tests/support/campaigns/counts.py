@@ -62,6 +62,10 @@ class Counts:
         lines += [f"  failed: {text}" for text in self.missed()]
         return "\n".join(lines)
 
+    def show(self) -> None:
+        """Print the table."""
+        print(self.table(), flush=True)
+
     def write(self, folder: Path) -> Path:
         """Write `<campaign>.json` with all of it."""
         folder.mkdir(parents=True, exist_ok=True)
