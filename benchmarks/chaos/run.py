@@ -34,14 +34,20 @@ def main() -> int:
     parser.add_argument("--pods", type=int, nargs="*", help="launchers per trial of sigterm; "
                         "1 takes `train` without a launcher")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("outputs/chaos"))
+    parser.add_argument("--keep", type=Path, help="keep what the runs write in this folder")
     given = parser.parse_args()
     logging.getLogger("naics_job").setLevel(logging.CRITICAL)  # the reader's; runs have their logs
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
     names = list(CAMPAIGNS) if "all" in given.campaigns else given.campaigns
     missed = []
     for name in names:
-        options = Options(given.count, given.seed, given.real, tuple(given.pods or ()))
-        counts = perform(name, options)
+        options = Options(given.count, given.seed, given.real, tuple(given.pods or ()), given.keep)
+        try:
+            counts = perform(name, options)
+        except AssertionError as error:  # the campaign itself could not go on
+            print(f"campaign {name} broke off: {error}", flush=True)
+            missed.append(name)
+            continue
         counts.show()
         print(f"  written to {counts.write(given.out)}", flush=True)
         missed += [name] * bool(counts.missed())

@@ -1,7 +1,9 @@
 """The campaigns by name, and how many trials the long form of each takes."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from campaigns.counts import Counts
 from campaigns.exact import exact, processes_change
@@ -10,7 +12,7 @@ from campaigns.retention import retention
 from campaigns.save_time import save_time
 from campaigns.sigkill import sigkill
 from campaigns.sigterm import sigterm
-from campaigns.stage import staged
+from campaigns.stage import Stage, staged
 from campaigns.store_requests import requests
 
 
@@ -22,10 +24,15 @@ class Options:
     seed: int = 0
     real: bool = False
     pods: tuple[int, ...] = ()
+    keep: Path | None = None  # folder in which everything stays that the runs wrote
+
+
+def _staged(options: Options, s3: bool) -> AbstractContextManager[Stage]:
+    return staged(s3=s3, seed=options.seed, real=options.real, keep=options.keep)
 
 
 def _sigkill(options: Options) -> Counts:
-    with staged(s3=True, seed=options.seed, real=options.real) as stage:
+    with _staged(options, s3=True) as stage:
         return sigkill(stage, options.count or 200)
 
 
@@ -34,32 +41,32 @@ def _retention(options: Options) -> Counts:
 
 
 def _sigterm(options: Options) -> Counts:
-    with staged(s3=True, seed=options.seed, real=options.real) as stage:
+    with _staged(options, s3=True) as stage:
         return sigterm(stage, options.count or 100, options.pods)
 
 
 def _exact(options: Options) -> Counts:
-    with staged(s3=False, seed=options.seed, real=options.real) as stage:
+    with _staged(options, s3=False) as stage:
         return exact(stage, options.count or 8)
 
 
 def _processes(options: Options) -> Counts:
-    with staged(s3=False, seed=options.seed, real=options.real) as stage:
+    with _staged(options, s3=False) as stage:
         return processes_change(stage, (4, 2, 1), (6, 15))
 
 
 def _requests(options: Options) -> Counts:
-    with staged(s3=True, seed=options.seed) as stage:
+    with _staged(options, s3=True) as stage:
         return requests(stage)
 
 
 def _outage(options: Options) -> Counts:
-    with staged(s3=True, seed=options.seed, real=options.real) as stage:
+    with _staged(options, s3=True) as stage:
         return outage(stage, float(options.count or 120))
 
 
 def _save_time(options: Options) -> Counts:
-    with staged(s3=True, seed=options.seed, real=True) as stage:
+    with _staged(options, s3=True) as stage:
         return save_time(stage, options.count or 10)
 
 

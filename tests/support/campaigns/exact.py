@@ -49,9 +49,15 @@ def exact(stage: Stage, count: int, most_cuts: int = 12) -> Counts:
         signals = [stage.random.choice((signal.SIGTERM, signal.SIGKILL)) for _ in steps]
         cut = _interrupted(stage, list(zip(steps, signals, strict=True)), counts)
         compare(counts, cut, reference, signals.count(signal.SIGKILL))
-        if read_ids(cut.folder / "ids") != wanted:
+        try:
+            same = read_ids(cut.folder / "ids") == wanted
+        except AssertionError as error:
+            same, text = False, str(error)
+        else:
+            text = "sample ids differ"
+        if not same:
             counts.add("chains with other sample ids")
-            counts.fail(f"{cut.folder.name}: sample ids differ")
+            counts.fail(f"{cut.folder.name}: {text}")
     return counts
 
 

@@ -58,16 +58,25 @@ class Stage:
 
 @contextmanager
 def staged(
-    *, s3: bool, seed: int, real: bool = False, encoder: Path | None = None
+    *,
+    s3: bool,
+    seed: int,
+    real: bool = False,
+    encoder: Path | None = None,
+    keep: Path | None = None,
 ) -> Iterator[Stage]:
-    """Set the stage in a new temporary folder, and clear it away.
+    """Set the stage in a new temporary folder, and clear it away; or below `keep`, for good.
 
     Raises:
         RuntimeError: `s3` without the binary of the development group.
     """
     with ExitStack() as stack:
         enter = stack.enter_context
-        folder = Path(enter(tempfile.TemporaryDirectory(prefix="naics-chaos-")))
+        if keep is None:
+            folder = Path(enter(tempfile.TemporaryDirectory(prefix="naics-chaos-")))
+        else:
+            keep.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=keep))
         encoder = encoder or make_wordy(make_tiny(folder / "tiny"), folder / "encoder")
         stage = Stage(folder, encoder, enter(Processes(real)), Random(seed))
         if s3:
