@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from campaigns.counts import Counts
-from campaigns.pods import has_launcher, kill_all, note_codes, reference_of, start_pods
+from campaigns.pods import has_launcher, kill_all, note_codes, reference_of, start_pods, wait_all
 from campaigns.processes import Started, StuckError
 from campaigns.scene import Scene
 from campaigns.sigkill import is_upload, resumed_steps
@@ -93,21 +93,19 @@ def _trial(stage: Stage, phase: str, size: int, reference: Reference, counts: Co
         trial = Trial(scene, phase, start_pods(stage, scene, size), stage.random)
         try:
             if MOMENTS[phase](stage, trial):
-                break
+                stage.random.choice(trial.pods).send(signal.SIGTERM)
+            codes = wait_all(trial.pods)
         finally:
-            victim = stage.random.choice(trial.pods)
-            victim.send(signal.SIGTERM)
-            if trial.over():
-                kill_all(trial.pods)
+            kill_all(trial.pods)
+        if set(codes) != {0} or scene.steps_done() < reference.num_steps:
+            break  # else the run came to its end before the signal
     else:
         counts.fail(f"{phase}: {MISSES} runs ended before the signal")
         return
     counts.add("trials")
     counts.add(phase)
-    if not note_codes(counts, trial.pods, 143):
-        kill_all(trial.pods)
-        return
-    _go_on(stage, trial, size, reference, counts)
+    if note_codes(counts, trial.pods, 143):
+        _go_on(stage, trial, size, reference, counts)
 
 
 def _go_on(stage: Stage, trial: Trial, size: int, reference: Reference, counts: Counts) -> None:
