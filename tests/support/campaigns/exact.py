@@ -130,8 +130,8 @@ def processes_change(stage: Stage, sizes: Sequence[int], cuts: Sequence[int]) ->
     ids = str(scene.folder / "ids")
     for size, cut in zip(sizes, [*cuts, None], strict=True):
         hooks = {} if cut is None else {"at_step": [cut, int(signal.SIGTERM)]}
-        share = f"data_loader.batch_size={8 // size}"
-        command = scene.command(share, note_ids=ids, **hooks)
+        share = f"data_loader.batch_size={8 // size}", f"training.trainer.devices={size}"
+        command = scene.command(*share, note_ids=ids, **hooks)
         module = (*TORCHRUN, f"--nproc-per-node={size}", "-m", "campaigns.child")
         run = stage.processes.start(command, module)
         run.wait(START_S)
