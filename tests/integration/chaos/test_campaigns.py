@@ -30,7 +30,7 @@ def test_sigterm_to_one_pod_stops_all(stage: Stage) -> None:
 
 
 def test_sigkill_loses_no_more_than_what_was_not_stored(stage: Stage) -> None:
-    check(sigkill(stage, 3), "kills", "runs finished")
+    check(sigkill(stage, 4), "kills", "kills amid an upload", "runs finished")
 
 
 def test_interruptions_at_borders_change_nothing(stage: Stage) -> None:

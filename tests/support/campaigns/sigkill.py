@@ -17,7 +17,8 @@ from campaigns.undisturbed import DIFFERENCES, Reference, compare, undisturbed
 INTERVAL = 10
 SETTINGS = ("training.trainer.max_epochs=6", f"checkpoint.every_n_steps={INTERVAL}")
 UPLOAD_S = 0.15  # how long a checkpoint is on its way, less than an interval takes
-AMID_UPLOAD, AT_FIRST = 0.4, 0.2  # shares of kills amid an upload, and of runs that make their data
+AMID_UPLOAD = (0, 3)  # of every five kills, on a store behind a proxy
+OWN_DATA = 0.2  # share of runs that make their data themselves
 LOST = ("lost steps of one kill", "kills that lost more than an interval")
 MOST_KILLS = 8  # of one run
 GOALS = {
@@ -48,7 +49,7 @@ def sigkill(stage: Stage, count: int) -> Counts:
     if stage.proxy is not None:
         stage.proxy.pause = lambda line: UPLOAD_S if is_upload(line) else 0.0
     while counts.values["kills"] < count:
-        fresh = stage.random.random() < AT_FIRST
+        fresh = stage.random.random() < OWN_DATA
         life = Life(stage.scene(*SETTINGS, data=None if fresh else stage.shared_data))
         num_kills = stage.random.randint(1, MOST_KILLS)
         while life.kills < num_kills and counts.values["kills"] < count:
@@ -70,7 +71,7 @@ def is_upload(line: str) -> bool:
 def _one_start(stage: Stage, life: Life, reference: Reference, counts: Counts) -> bool:
     """Start and kill; False when the run came to its end before."""
     run = stage.processes.start(life.scene.command())
-    upload = stage.proxy is not None and stage.random.random() < AMID_UPLOAD
+    upload = stage.proxy is not None and counts.values["kills"] % 5 in AMID_UPLOAD
     if upload:
         assert stage.proxy is not None
         paused = stage.proxy.paused
