@@ -14,9 +14,10 @@ from campaigns.scene import Scene
 from campaigns.stage import START_S, Stage
 from campaigns.undisturbed import DIFFERENCES, Reference, compare, undisturbed
 
-INTERVAL = 10
-SETTINGS = ("training.trainer.max_epochs=6", f"checkpoint.every_n_steps={INTERVAL}")
-UPLOAD_S = 0.15  # how long a checkpoint is on its way, less than an interval takes
+INTERVAL = 14
+SETTINGS = ("training.trainer.max_epochs=8", f"checkpoint.every_n_steps={INTERVAL}")
+UPLOAD_S, HELD_S = 0.15, 2.0  # a checkpoint is on its way; as long as a kill amid it may need
+WINDOW_S = 0.1  # after the begin of an upload: a part of an interval
 AMID_UPLOAD = (0, 3)  # of every five kills, on a store behind a proxy
 OWN_DATA = 0.2  # share of runs that make their data themselves
 LOST = ("lost steps of one kill", "kills that lost more than an interval")
@@ -46,8 +47,6 @@ def sigkill(stage: Stage, count: int) -> Counts:
     for name in ("kills", "kills amid an upload", *LOST, *GOALS):
         counts.add(name, 0)
     reference = undisturbed(stage, *SETTINGS)
-    if stage.proxy is not None:
-        stage.proxy.pause = lambda line: UPLOAD_S if is_upload(line) else 0.0
     while counts.values["kills"] < count:
         fresh = stage.random.random() < OWN_DATA
         life = Life(stage.scene(*SETTINGS, data=None if fresh else stage.shared_data))
@@ -70,13 +69,14 @@ def is_upload(line: str) -> bool:
 
 def _one_start(stage: Stage, life: Life, reference: Reference, counts: Counts) -> bool:
     """Start and kill; False when the run came to its end before."""
-    run = stage.processes.start(life.scene.command())
     upload = stage.proxy is not None and counts.values["kills"] % 5 in AMID_UPLOAD
+    _slow_uploads(stage, HELD_S if upload else UPLOAD_S)
+    run = stage.processes.start(life.scene.command())
     if upload:
         assert stage.proxy is not None
         paused = stage.proxy.paused
         run.until(lambda: bool(paused) or run.code() is not None, START_S, "an upload")
-    time.sleep(stage.random.uniform(0, UPLOAD_S if upload else reference.seconds))
+    time.sleep(stage.random.uniform(0, WINDOW_S if upload else reference.seconds))
     if run.code() is not None:
         _check_start(life, run, counts)
         return False
@@ -106,7 +106,13 @@ def resumed_steps(run: Started) -> list[int]:
     return [int(found[1]) for text in texts if (found := re.search(r"step=(\d+)", text))]
 
 
+def _slow_uploads(stage: Stage, seconds: float) -> None:
+    if stage.proxy is not None:
+        stage.proxy.pause = lambda line: seconds if is_upload(line) else 0.0
+
+
 def _finish(stage: Stage, life: Life, counts: Counts) -> None:
+    _slow_uploads(stage, UPLOAD_S)
     run = stage.processes.start(life.scene.command())
     run.wait(START_S)
     _check_start(life, run, counts)
