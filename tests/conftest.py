@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_bert import make_tiny
 
 from naics_job.checkpoint.manifest import CheckpointFacts
 
@@ -13,29 +14,11 @@ from naics_job.checkpoint.manifest import CheckpointFacts
 # two test processes, or beside another job, that multiplies the time of some tests by ten.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(60))]
-
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a BERT of 2 layers, hidden size 32, at most 48 tokens, with dropout 0.1."""
-    import torch  # here, as most tests need none of these
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("tiny-bert")
-    torch.manual_seed(0)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    sizes = {"intermediate_size": 64, "vocab_size": len(WORDS), "max_position_embeddings": 48}
-    config = BertConfig(**shape, **sizes, initializer_range=0.2)
-    BertModel(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    return make_tiny(tmp_path_factory.mktemp("tiny-bert"))
 
 
 @pytest.fixture(autouse=True)

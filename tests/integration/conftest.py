@@ -1,7 +1,6 @@
 """Small runs inside this process: a tiny random encoder, 60 codes, no network."""
 
 import json
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,38 +10,20 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_bert import TINY, make_wordy
 from torch import Tensor
 
 from naics_job.config.load import load_config
 from naics_job.errors import NaicsJobError
 from naics_job.observability.logs import unbind_all
-from naics_job.taxonomy.codes import bundled_titles
 
 Trace = dict[int, float]  # optimizer step -> train/total
-TINY = (
-    "model.embedding_dim=32",
-    "model.lora.dropout=0.1",
-    "training.lora_learning_rate=1e-2",
-    "data_loader.num_negatives=4",
-    "training.trainer.enable_progress_bar=false",
-)
 
 
 @pytest.fixture(scope="session")
 def wordy_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny BERT with a tokenizer that knows the words of the bundled titles."""
-    folder = tmp_path_factory.mktemp("wordy") / "bert"
-    shutil.copytree(tiny_folder, folder)
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    words = {word for _, title in bundled_titles() for word in title.split()}
-    known = tokenizer["model"]["vocab"]
-    size = len(known)
-    tokenizer["model"]["vocab"] = {
-        **{word: 4 + number % (size - 4) for number, word in enumerate(sorted(words))},
-        **{word: number for word, number in known.items() if number < 4},
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    return folder
+    return make_wordy(tiny_folder, tmp_path_factory.mktemp("wordy") / "bert")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import socket
 import socketserver
 import struct
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal, Self
 
 Fault = Literal[
@@ -47,6 +49,8 @@ class FaultProxy:
         self.down = False  # every connection is reset
         self.requests: list[str] = []  # since the last `fail` or `watch`: "PUT /bucket/key"
         self.released = threading.Event()  # ends all stalls
+        self.pause: Callable[[str], float] = lambda line: 0.0  # seconds amid the body of a request
+        self.paused: list[str] = []  # requests that are in such a pause now
         self._faults: dict[int, Fault] = {}
         self._pattern, self._left = re.compile(""), 0
         self._fault: Fault = "busy"
@@ -95,12 +99,25 @@ class FaultProxy:
         """How often `fail_on` has not met its request yet."""
         return self._left
 
+    def wait(self, line: str) -> None:
+        """Wait as `pause` says of this request, visibly."""
+        seconds = self.pause(line)
+        if seconds <= 0:
+            return
+        with self._lock:
+            self.paused.append(line)
+        self.released.wait(seconds)
+        with self._lock:
+            self.paused.remove(line)
+
 
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads, block_on_close, request_queue_size = True, False, 64
 
     def __init__(self, proxy: FaultProxy) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        # no more than this is on its way: during a pause the client holds the rest of a body
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
         self.proxy = proxy
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -110,10 +127,15 @@ class _Server(socketserver.ThreadingTCPServer):
 class _Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         proxy: FaultProxy = self.server.proxy  # type: ignore[attr-defined]
-        head, body = _read_request(self.request)
+        head, rest = _read_head(self.request)
         if not head:
             return
+        line = head.partition(b" HTTP/")[0].partition(b"?")[0].decode()
+        proxy.wait(line)  # the client still has a part of the body, when that is large
+        head, body, whole = _read_body(self.request, head, rest)
         fault = proxy.next_fault(head.decode())
+        if not whole:  # the client is gone: the server gets what had arrived
+            fault = "cut"
         if fault == "stall":
             proxy.released.wait(STALL_S)
         if fault in ("reset", "stall"):
@@ -126,8 +148,7 @@ class _Handler(socketserver.BaseRequestHandler):
     def _forward(self, port: int, head: bytes, body: bytes, fault: Fault | None) -> None:
         with socket.create_connection(("127.0.0.1", port)) as upstream:
             if fault == "cut":
-                whole = head + body
-                upstream.sendall(whole[: len(head) + len(body) // 2 if body else len(head) // 2])
+                upstream.sendall(head + body[: len(body) // 2] if body else head[: len(head) // 2])
                 _reset(upstream)
                 _reset(self.request)
                 return
@@ -144,7 +165,8 @@ class _Handler(socketserver.BaseRequestHandler):
             self.request.sendall(answer)
 
 
-def _read_request(connection: socket.socket) -> tuple[bytes, bytes]:
+def _read_head(connection: socket.socket) -> tuple[bytes, bytes]:
+    """The head without its end, and what came of the body with it; empty if nothing comes."""
     data = bytearray()
     while b"\r\n\r\n" not in data:
         piece = connection.recv(1 << 16)
@@ -152,17 +174,20 @@ def _read_request(connection: socket.socket) -> tuple[bytes, bytes]:
             return b"", b""
         data += piece
     head, _, rest = bytes(data).partition(b"\r\n\r\n")
+    return head, rest
+
+
+def _read_body(connection: socket.socket, head: bytes, rest: bytes) -> tuple[bytes, bytes, bool]:
+    """The head for the server, the body, and whether all of it came."""
     if re.search(rb"(?i)\r\nexpect: *100-continue", head):
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
     length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-    body = bytearray(rest)
-    while len(body) < int(length[1] if length else 0):
-        piece = connection.recv(1 << 16)
-        if not piece:
-            return b"", b""
-        body += piece
+    body, wanted = bytearray(rest), int(length[1] if length else 0)
+    with suppress(ConnectionResetError):
+        while len(body) < wanted and (piece := connection.recv(1 << 16)):
+            body += piece
     head = re.sub(rb"(?i)\r\n(connection|expect):[^\r]*", b"", head)
-    return head + b"\r\nConnection: close\r\n\r\n", bytes(body)
+    return head + b"\r\nConnection: close\r\n\r\n", bytes(body), len(body) >= wanted
 
 
 def _answer(status: str, text: str, only_head: bool) -> bytes:

@@ -6,6 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from campaigns.store_requests import (
+    MANY,
+    TIMES,
+    fail_resumes,
+    fail_saves,
+    new_counts,
+    weights,
+)
 from fault_proxy import Fault, FaultProxy
 
 from naics_job.checkpoint.catalogue import Catalogue
@@ -22,9 +30,6 @@ Facts = Callable[[int], CheckpointFacts]
 Scratch = Callable[[bytes], Path]
 Patience = Callable[[int], None]
 REAL = remote.PATIENCE  # before tests replace it
-MANY = 1000  # more requests than any save makes
-# How often in a row it takes for one failure: aiohttp itself repeats what a connection broke.
-TIMES: dict[Fault, int] = {"busy": 1, "reset": 2, "cut": 2, "lost": 2}
 
 
 @pytest.fixture
@@ -40,41 +45,18 @@ def filled(root: str, scratch: Scratch, facts: Facts) -> str:
     return root
 
 
-def weights(step: int) -> bytes:
-    return b"weights %d " % step * 1000
-
-
 @pytest.mark.parametrize("fault", TIMES)
 def test_no_request_of_a_save_can_lose_the_store(
-    proxy: FaultProxy, root: str, scratch: Scratch, facts: Facts, patience: Patience, fault: Fault
+    proxy: FaultProxy, root: str, patience: Patience, tmp_path: Path, fault: Fault
 ) -> None:
     """Without a second try: the save fails or is done, and the newest whole one is found."""
     patience(1)
-    store, failures = RunStore(root, "run-a", 2), 0
-    for step in (1, 2, 3):
-        store.save(scratch(weights(step)), facts(step))
-    for k in range(1, MANY):
-        step = k + 3
-        local = scratch(weights(step))
-        proxy.fail(k, fault, TIMES[fault])
-        try:
-            store.save(local, facts(step))
-            failed = False
-        except TransientError:
-            failed, failures = True, failures + 1
-        happened = len(proxy.requests) >= k
-        proxy.watch()
-        found, skipped = Catalogue(root).newest_verified()
-        assert found is not None
-        assert skipped == []
-        assert found.step in ((step - 1, step) if failed else (step,))
-        assert files.read_bytes(files.join(root, found.path)) == weights(found.step)
-        if not happened:
-            break
-        if found.step != step:  # the next process
-            assert RunStore(root, "run-a", 2).save(local, facts(step)).step == step
-    assert failures >= 8
-    assert k > 12  # else the proxy misses the requests
+    counts = new_counts()
+    assert fail_saves(proxy, root, tmp_path, fault, counts) > 12  # else the proxy misses requests
+    assert fail_resumes(proxy, root, tmp_path / "cache", fault, counts) > 8
+    counts.show()
+    assert counts.missed() == []
+    assert counts.values["saves refused aloud"] >= 8
 
 
 @pytest.mark.parametrize("fault", ["busy", "lost"])
