@@ -4,6 +4,7 @@ NaicsJobError 70        any other permanent failure
 |- ConfigError 78       a setting is unknown, missing, of the wrong type or out of range
 |- DataError 65         an input file is missing, damaged or contradicts itself
 |- CheckpointError 74   a checkpoint cannot be written, read or trusted
+|  '- LeaseLostError    another run has taken over; trying again is no use
 '- TransientError 75    storage or network trouble that a later try may not meet
 """
 
@@ -40,6 +41,10 @@ class CheckpointError(NaicsJobError):
     """A checkpoint cannot be written, read or trusted."""
 
     exit_code = 74
+
+
+class LeaseLostError(CheckpointError):
+    """Another run has taken over the experiment; trying again is no use."""
 
 
 class TransientError(NaicsJobError):

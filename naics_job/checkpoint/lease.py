@@ -15,13 +15,13 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import NoReturn
 
 from naics_job.checkpoint.holder import Holder, this_process
-from naics_job.errors import CheckpointError, DataError, NaicsJobError
+from naics_job.errors import CheckpointError, DataError, LeaseLostError, NaicsJobError
 from naics_job.observability.logs import event
 from naics_job.storage import files
 from naics_job.storage.failures import TakenError
@@ -45,6 +45,7 @@ class Claim:
     nonce: str
     holder: Holder
     run_id: str
+    step: int  # optimizer steps of that run when this was written
     ttl_s: float
     counter: int
     released: bool
@@ -77,18 +78,21 @@ class RunLease:
     def __init__(self, root_url: str, run_id: str, ttl_s: float, exclusive_names: bool) -> None:
         self.folder, self.ttl_s = files.join(root_url, FOLDER), ttl_s
         self.waited = False  # or took over from one that did not end well: it may have saved lately
+        self.progress: Callable[[], int] = lambda: 0  # optimizer steps of the run by now
+        self._before: Claim | None = None  # of the last holder
         self._exclusive = exclusive_names
         self._claim = Claim(
             epoch=0,
             nonce=secrets.token_hex(4),
             holder=this_process(),
             run_id=run_id,
+            step=0,
             ttl_s=ttl_s,
             counter=0,
             released=False,
         )
         self._lost = ""  # why
-        self._stop = threading.Event()
+        self._stop, self._changing = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
 
     @serving("control")
@@ -101,7 +105,7 @@ class RunLease:
         """
         names = self._names()
         if names:
-            self._await_end_of(names[0])
+            self._before = self._await_end_of(names[0])
         self._claim = replace(self._claim, epoch=_epoch(names[0]) + 1 if names else 1)
         try:
             self._create()
@@ -113,18 +117,31 @@ class RunLease:
         self._thread.start()
         event(log, logging.INFO, "lease.held", epoch=self._claim.epoch, folder=self.folder)
 
+    def begin(self, run_id: str, step: int) -> int:
+        """Say which run the lease is for, from which step on; returns the steps that were lost.
+
+        These are the steps that the last holder had done of the same run beyond `step`, as far as
+        it had written them down, which it does with every renewal.
+        """
+        self.progress = lambda: step
+        with self._changing:
+            self._claim = replace(self._claim, run_id=run_id)
+        if self._before is None or self._before.run_id != run_id:
+            return 0
+        return max(0, self._before.step - step)
+
     @serving("control")
     def require(self) -> None:
         """Do nothing while the lease is held.
 
         Raises:
-            CheckpointError: another run has taken over; this one must not write any more.
+            LeaseLostError: another run has taken over; this one must not write any more.
             TransientError: storage cannot be asked.
         """
         self._look()
         if self._lost:
             hint = "leave the newer run to it; this one was silent for too long, or was suspended"
-            raise CheckpointError(f"this run has lost its lease: {self._lost}", hint)
+            raise LeaseLostError(f"this run has lost its lease: {self._lost}", hint)
 
     @serving("control")
     def release(self) -> None:
@@ -163,23 +180,23 @@ class RunLease:
                 return None
             raise CheckpointError(str(error.args[0]), error.hint) from error
 
-    def _await_end_of(self, name: str) -> None:
-        """Return when the claim `name` has ended, was given up, or was silent for its time."""
+    def _await_end_of(self, name: str) -> Claim | None:
+        """Return the claim `name` when it has ended, was given up, or was silent for its time."""
         seen, since = None, 0.0
         while True:
             began = time.monotonic()
             names, data = self._names(), self._read(name)
             if data is None and not names:
-                return  # taken away by hand
+                return None  # taken away by hand
             claim = decode(data) if data is not None else None
             if names[:1] != [name] or (seen is not None and data != seen):
                 self._refuse(claim)
             if claim is not None and claim.released:
-                return
+                return claim
             if claim is not None and claim.holder.is_gone():
                 event(log, logging.INFO, "lease.holder_gone", holder=str(claim.holder))
                 self.waited = True
-                return
+                return claim
             now, ttl_s = time.monotonic(), max(self.ttl_s, claim.ttl_s if claim else 0.0)
             if seen is None:
                 self._tell_of_waiting(name, claim, ttl_s)
@@ -187,7 +204,7 @@ class RunLease:
                 seen, since = data, now  # while storage is away, a live holder is silent too
             elif now - since >= ttl_s:
                 event(log, logging.WARNING, "lease.taken_over", silent_s=round(now - since, 1))
-                return
+                return claim
             time.sleep(min(1.0, ttl_s / LOOKS))
 
     def _tell_of_waiting(self, name: str, claim: Claim | None, ttl_s: float) -> None:
@@ -257,7 +274,9 @@ class RunLease:
             event(log, logging.ERROR, "lease.lost", reason=reason)
 
     def _write(self, *, released: bool) -> None:
-        self._claim = replace(self._claim, counter=self._claim.counter + 1, released=released)
+        counter, step = self._claim.counter + 1, self.progress()
+        with self._changing:
+            self._claim = replace(self._claim, counter=counter, step=step, released=released)
         files.write_bytes_atomic(files.join(self.folder, self._name), self._claim.encode())
 
 

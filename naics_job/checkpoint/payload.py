@@ -39,10 +39,10 @@ def architecture_of(state: Mapping[str, HasShape]) -> str:
     return hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()
 
 
-def save_payload(payload: Mapping[str, Any], local_file: Path) -> None:
+def save_payload(payload: Mapping[str, Any], local_file: Path, *, sync: bool = True) -> None:
     """Write `payload` to a local file, which appears whole or not at all.
 
-    Equal payloads give equal bytes whatever the file is called.
+    Equal payloads give equal bytes whatever the file is called. For `sync` see `replace_local`.
 
     Raises:
         CheckpointError: an item is neither plain data nor a tensor, or the disk is full.
@@ -54,7 +54,7 @@ def save_payload(payload: Mapping[str, Any], local_file: Path) -> None:
     try:
         with translated("write", str(local_file)):
             # a file object, not a path: torch would put the name of the file into its bytes
-            replace_local(local_file, lambda file: torch.save(dict(payload), file))
+            replace_local(local_file, lambda file: torch.save(dict(payload), file), sync=sync)
     except DataError as error:
         raise CheckpointError(str(error.args[0]), hint) from error
     except RuntimeError as error:  # raised by torch while it closes the archive that failed

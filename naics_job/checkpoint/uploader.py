@@ -15,7 +15,7 @@ from pathlib import Path
 
 from naics_job.checkpoint.manifest import CheckpointFacts, CheckpointManifest
 from naics_job.checkpoint.store import RunStore
-from naics_job.errors import NaicsJobError, TransientError
+from naics_job.errors import LeaseLostError, NaicsJobError, TransientError
 from naics_job.observability.logs import event
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ class Uploader:
         newest: the newest checkpoint that was stored.
         num_saved, num_failures, num_replaced: stored; failed tries; snapshots that a newer one
             replaced before they were stored.
-        error: why no more is tried; set after `max_failures` failures in a row.
+        error: why no more is tried; set after `max_failures` failures in a row, or when another
+            run has taken over.
     """
 
     def __init__(self, store: RunStore, max_failures: int) -> None:
@@ -149,7 +150,7 @@ class Uploader:
         self._latest = error
         event(log, logging.WARNING, "checkpoint.failed", step=step, in_a_row=self._in_a_row,
               of=self.max_failures, error=str(error.args[0]))  # fmt: skip
-        if self._in_a_row >= self.max_failures:
+        if self._in_a_row >= self.max_failures or isinstance(error, LeaseLostError):
             self.error = error
         self._changed.notify_all()
 

@@ -12,8 +12,10 @@ NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of som
 TEMPORARY = ".tmp"  # suffix of a write that has not been renamed yet
 
 
-def replace_local(target: Path, fill: Callable[[BinaryIO], object]) -> None:
+def replace_local(target: Path, fill: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
     """Fill a temporary file next to `target`, sync it, and rename it onto `target`.
+
+    Without `sync` it is whole after a killed process, but perhaps not after a power cut.
 
     Raises:
         OSError: as it came; callers wrap it in `translated`. `target` is as it was before.
@@ -23,9 +25,11 @@ def replace_local(target: Path, fill: Callable[[BinaryIO], object]) -> None:
         with temporary.open("xb") as file:  # 0666 minus umask, unlike tempfile's 0600
             fill(file)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
-        _sync_folder(target.parent)
+        if sync:
+            _sync_folder(target.parent)
 
 
 def create_local(target: Path, data: bytes) -> None:

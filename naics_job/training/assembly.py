@@ -79,7 +79,8 @@ def build_trainer(
 
 def note_progress(record: RunRecord, trainer: pl.Trainer, parts: Callbacks) -> None:
     """Fill in how far the fit came and at what rate."""
-    record.restarts, uploader = parts.checkpoints.restarts, parts.checkpoints.uploader
+    checkpoints, uploader = parts.checkpoints, parts.checkpoints.uploader
+    record.restarts, record.lost_steps = checkpoints.restarts, checkpoints.lost_steps
     if uploader is not None and uploader.newest is not None:
         record.checkpoint = uploader.store.catalogue.url(uploader.newest.path)
     record.steps, record.epochs = trainer.global_step, trainer.current_epoch

@@ -41,6 +41,7 @@ class RunRecord:
     peak_rss_bytes: int = 0
     phases: list[dict[str, Any]] = field(default_factory=list)
     restarts: int = 0
+    lost_steps: int = 0  # done again after restarts, as far as the lost starts had told of them
     warm_start: str | None = None
     heldout_trained_before: int = 0  # held-out codes trained by runs its weights come from
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)

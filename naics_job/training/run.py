@@ -31,6 +31,7 @@ from naics_job.training.start import frozen_facts, load_weights, open_store
 from naics_job.training.trainer import check_trainer
 
 log = logging.getLogger(__name__)
+SAME = "start the same command again"
 UNEXPECTED = 70  # exit code of a defect of ours
 
 
@@ -72,7 +73,7 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
             with process_group(trains_on_gpu(loaded.config), stop):
                 return _run(Attempt(loaded, options, stop, started))
         except StopNow as error:
-            raise stop.error("before it began", AGAIN) from error
+            raise stop.error("before it began", SAME) from error
 
 
 def _run(attempt: Attempt) -> RunRecord:
@@ -102,6 +103,8 @@ def _recorded(attempt: Attempt, plan: ResumePlan, lease: RunLease | None) -> Run
     record = RunRecord(run_id=plan.run_id, config_hash=attempt.loaded.hash)
     if plan.kind == "resume" and plan.manifest is not None:
         record.steps = plan.manifest.step
+    if lease is not None:
+        record.lost_steps = lease.begin(plan.run_id, record.steps)
     try:
         with peers_missed(attempt.stop):
             record.error = _execute(attempt, plan, record, lease) or None
@@ -109,8 +112,10 @@ def _recorded(attempt: Attempt, plan: ResumePlan, lease: RunLease | None) -> Run
     except SystemExit as error:  # what Lightning makes of a KeyboardInterrupt
         raise KeyboardInterrupt from error
     except StopNow as error:
-        done = f"after step {record.steps}, which is saved" if record.steps else "while it prepared"
-        raise attempt.stop.error(done, AGAIN) from error
+        if record.steps == 0:
+            raise attempt.stop.error("while it prepared", SAME) from error
+        saved = f"after step {record.steps}, which is saved"
+        raise attempt.stop.error(saved, AGAIN) from error
     finally:
         if record.exit_code is None:
             _note_failure(record, sys.exception())
@@ -185,8 +190,11 @@ def _execute(attempt: Attempt, plan: ResumePlan, record: RunRecord, lease: RunLe
     job, store = _prepare(attempt, plan, record)
     store.lease = lease
     parts = build_callbacks(attempt.loaded, job, store, stop, attempt.started)
+    parts.checkpoints.lost_steps = record.lost_steps
     trainer = build_trainer(config, plan.run_id, job, parts, done)
     record.device = str(trainer.strategy.root_device)
+    if lease is not None:
+        lease.progress = lambda: trainer.global_step
     resume_file = load_weights(plan, job)
     module = job.module
     try:

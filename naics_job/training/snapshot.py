@@ -24,6 +24,6 @@ class SnapshotIO(TorchCheckpointIO):
         """Write `checkpoint` to the local `path`."""
         self.failure = None
         try:
-            save_payload(checkpoint, path)
+            save_payload(checkpoint, path, sync=False)  # it is stored elsewhere, and then checked
         except CheckpointError as error:
             self.failure = error

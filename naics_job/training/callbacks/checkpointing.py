@@ -50,6 +50,7 @@ class CheckpointCallback(pl.Callback):
         self.saved_step = -1
         self.block_seconds: list[float] = []  # how long each save held the training thread
         self.restarts = 0  # how often the run was resumed so far
+        self.lost_steps = 0  # of all restarts so far; the newest one's are set from outside
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -147,10 +148,11 @@ class CheckpointCallback(pl.Callback):
             raise error
 
     def state_dict(self) -> dict[str, Any]:
-        return {"restarts": self.restarts}
+        return {"restarts": self.restarts, "lost_steps": self.lost_steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.restarts = int(state_dict["restarts"]) + 1
+        self.lost_steps += int(state_dict.get("lost_steps", 0))
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException

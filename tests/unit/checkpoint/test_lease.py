@@ -219,6 +219,28 @@ def test_of_many_that_start_at_once_at_most_one_goes_on(
     holders[0].release()
 
 
+@pytest.mark.parametrize(
+    ("run_id", "step", "lost"), [("run-b", 12, 2), ("run-b", 20, 0), ("c", 0, 0)]
+)
+@pytest.mark.parametrize("ended", ["released", "killed"])
+def test_steps_that_the_last_holder_did_in_vain_are_counted(
+    root: str, elsewhere: Callable[[], None], run_id: str, step: int, lost: int, ended: str
+) -> None:
+    held = RunLease(root, "run-a", TTL_S, exclusive_names=True)
+    held.acquire()
+    assert held.begin("run-b", 10) == 0  # it had to choose another run than it claimed first
+    held.progress = lambda: 14
+    while content(root)["step"] != 14:
+        time.sleep(0.01)
+    if ended == "released":
+        held.release()
+    else:
+        held._stop.set()
+        elsewhere()
+    with run_lease(root, run_id, TTL_S, True) as after:
+        assert after.begin(run_id, step) == lost
+
+
 def test_a_renewal_is_seen_and_old_files_go(root: str) -> None:
     with run_lease(root, "run-a", 0.3, True):
         before = content(root)["counter"]

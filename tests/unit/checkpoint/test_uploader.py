@@ -11,7 +11,7 @@ import pytest
 
 from naics_job.checkpoint import uploader as module
 from naics_job.checkpoint.uploader import Snapshot, Uploader
-from naics_job.errors import CheckpointError, NaicsJobError, TransientError
+from naics_job.errors import CheckpointError, LeaseLostError, NaicsJobError, TransientError
 
 
 class Store:
@@ -128,6 +128,16 @@ def test_only_failures_in_a_row_are_too_many(
     submit(5)
     assert uploader.flush(patience) is last
     assert uploader.error is last
+
+
+def test_a_run_that_was_taken_over_tries_no_more(
+    uploader: Uploader, store: Store, submit: Callable[[int], Path]
+) -> None:
+    lost = LeaseLostError("taken over")
+    store.failures = [lost]
+    submit(1)
+    assert uploader.flush(patience) is lost
+    assert (uploader.error, uploader.num_failures) == (lost, 1)
 
 
 def test_a_defect_of_ours_is_a_failure_too(

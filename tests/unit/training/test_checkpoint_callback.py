@@ -224,10 +224,11 @@ def test_a_stop_waits_no_longer_than_the_grace_period() -> None:
         fake.run(1)
 
 
-def test_restarts_are_counted_along_the_run() -> None:
+def test_restarts_and_lost_steps_are_counted_along_the_run() -> None:
     state = FakeRun(every=1).callback.state_dict()
     for count in (1, 2, 3):
         resumed = FakeRun(every=1).callback
+        resumed.lost_steps = 2
         resumed.load_state_dict(state)
-        assert resumed.restarts == count
+        assert (resumed.restarts, resumed.lost_steps) == (count, 2 * count)
         state = resumed.state_dict()
