@@ -24,6 +24,8 @@ from naics_job.training.snapshot import SnapshotIO
 from naics_job.training.start import describer
 from naics_job.training.trainer import make_trainer
 
+FLUSH_SHARE = 0.8  # of the grace period; the rest is for the record and the end of the process
+
 
 @dataclass(frozen=True)
 class Callbacks:
@@ -49,7 +51,7 @@ def build_callbacks(
             config.checkpoint.every_n_steps,
             describer(loaded, job),
             stop,
-            config.launch.grace_s,
+            FLUSH_SHARE * config.launch.grace_s,
             SnapshotIO(),
         ),
     )

@@ -32,7 +32,7 @@ class CheckpointCallback(pl.Callback):
         every_n_steps: interval of the saves.
         describe: what a manifest says about the state.
         stop: what this process knows about being told to stop.
-        grace_s: seconds between a signal and the end of the process.
+        grace_s: seconds after a signal within which the last state must be stored.
         snapshots: how a state is written to the local disk.
     """
 

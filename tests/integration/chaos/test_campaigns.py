@@ -4,7 +4,6 @@ import pytest
 from campaigns.counts import Counts
 from campaigns.exact import exact
 from campaigns.outage import outage
-from campaigns.pods import has_launcher
 from campaigns.sigkill import sigkill
 from campaigns.sigterm import PHASES, sigterm
 from campaigns.stage import Stage
@@ -24,7 +23,6 @@ def test_sigterm_in_every_phase_loses_nothing(stage: Stage) -> None:
     check(sigterm(stage, len(PHASES), (1,)), "trials", "runs finished", *PHASES)
 
 
-@pytest.mark.skipif(not has_launcher(), reason="this version has no launch command")
 def test_sigterm_to_one_pod_stops_all(stage: Stage) -> None:
     check(sigterm(stage, 1, (2,), ("step",)), "trials", "runs finished")
 

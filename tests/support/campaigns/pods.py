@@ -1,6 +1,5 @@
 """Launchers that stand for pods: one process each, a scratch folder each, one shared store."""
 
-import importlib.util
 from dataclasses import replace
 
 from s3_server import free_port
@@ -11,13 +10,8 @@ from campaigns.scene import Scene, trace_of
 from campaigns.stage import START_S, Stage
 from campaigns.undisturbed import Reference
 
-GLOBAL_BATCH = 8
+GLOBAL_BATCH = 12  # of 2, 3 and 4 pods
 TOGETHER_S = 120.0  # from the first pod that ended to the last
-
-
-def has_launcher() -> bool:
-    """Whether this version has `naics-embedder launch`."""
-    return importlib.util.find_spec("naics_job.cli.launch") is not None
 
 
 def start_pods(stage: Stage, scene: Scene, num_pods: int) -> list[Started]:

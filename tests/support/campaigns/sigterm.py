@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from campaigns.counts import Counts
-from campaigns.pods import has_launcher, kill_all, note_codes, reference_of, start_pods, wait_all
+from campaigns.pods import GLOBAL_BATCH, kill_all, note_codes, reference_of, start_pods, wait_all
 from campaigns.processes import Started, StuckError
 from campaigns.scene import Scene
 from campaigns.sigkill import is_upload, resumed_steps
@@ -21,7 +21,7 @@ from campaigns.undisturbed import DIFFERENCES, Reference, compare
 SETTINGS = (  # evaluation and clustering of more codes and in more rounds take a part of a second
     "data.sectors=[]",
     "data.max_codes=240",
-    "data_loader.global_batch_size=8",
+    f"data_loader.global_batch_size={GLOBAL_BATCH}",
     "training.trainer.limit_train_batches=10",
     "model.eval_every_n_epochs=2",
     "curriculum.fn_num_clusters=32",
@@ -62,8 +62,7 @@ def sigterm(
     stage: Stage, count: int, num_pods: tuple[int, ...] = (), only: tuple[str, ...] = PHASES
 ) -> Counts:
     """`count` trials, the phases `only` in turn, with numbers of pods in turn."""
-    default = (2, 3, 4) if has_launcher() else (1,)
-    sizes = num_pods or default
+    sizes = num_pods or (2, 3, 4)
     how = f"pods {', '.join(map(str, sizes))}; {stage.kind if sizes == (1,) else 'real processes'}"
     counts = Counts("sigterm", how, goals=GOALS)
     for name in ("trials", *PHASES, *GOALS):
