@@ -47,8 +47,10 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
         )
-        # Lightning's handler of SIGTERM waits for other processes inside of itself, see `stopping`
+        # Lightning's handler of SIGTERM waits for other processes inside of itself, and each of its
+        # steps waits for the device to ask whether one came. `stopping` needs neither.
         trainer._signal_connector.register_signal_handlers = _leave  # type: ignore[method-assign]
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _leave  # type: ignore[method-assign]
         return trainer
     except (MisconfigurationException, ValueError, TypeError) as error:
         reason = str(error).partition("\n")[0]
@@ -59,7 +61,7 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
 
 
 def _leave() -> None:
-    """Leave the handlers of signals as they are."""
+    """Do nothing about signals."""
 
 
 def _as_launched(arguments: Mapping[str, Any]) -> dict[str, Any]:

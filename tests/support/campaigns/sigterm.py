@@ -93,7 +93,9 @@ def _trial(stage: Stage, phase: str, size: int, reference: Reference, counts: Co
         try:
             if MOMENTS[phase](stage, trial):
                 stage.random.choice(trial.pods).send(signal.SIGTERM)
+            sent = time.monotonic()
             codes = wait_all(trial.pods)
+            seconds = time.monotonic() - sent
         finally:
             kill_all(trial.pods)
         if set(codes) != {0} or scene.steps_done() < reference.num_steps:
@@ -103,6 +105,7 @@ def _trial(stage: Stage, phase: str, size: int, reference: Reference, counts: Co
         return
     counts.add("trials")
     counts.add(phase)
+    counts.at_least("seconds from the signal to the last exit", seconds)
     if note_codes(counts, trial.pods, 143):
         _go_on(stage, trial, size, reference, counts)
 

@@ -3,6 +3,8 @@
 import signal
 
 import pytest
+import torch
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from naics_job.config.load import load_config
 from naics_job.training.trainer import make_trainer
@@ -43,3 +45,12 @@ def test_lightning_installs_no_handlers() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
     connector.teardown()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_step_asks_no_other_process_whether_a_signal_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert hasattr(_TrainingEpochLoop, "_broadcast_sigterm_tensor")  # else it has another name now
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda *_, **__: pytest.fail("asked"))
+    config = load_config(None, "smoke", ["training.trainer.accelerator=cpu"]).config
+    make_trainer(config, logger=False).fit_loop.epoch_loop._broadcast_sigterm_tensor()
