@@ -24,9 +24,9 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests to remote storage are not repeated, save in the tests about that."""
-    from naics_job.storage import remote
+    from naics_job.storage import retry
 
-    monkeypatch.setattr(remote, "PATIENCE", remote.Patience(attempts=1, base_s=0.0, cap_s=0.0))
+    monkeypatch.setattr(retry, "PATIENCE", retry.Patience(attempts=1, base_s=0.0, cap_s=0.0))
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """Options that several commands share, and the settings they lead to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,12 +12,12 @@ if TYPE_CHECKING:
     from naics_job.config.load import LoadedConfig
 
 ConfigPath = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--config",
         metavar="PATH",
-        help="Settings file, or a folder with config.yaml. Default: conf/config.yaml of the "
-        "working folder, else the packaged one.",
+        help="Settings file, or a folder with config.yaml; a URL too. Default: conf/config.yaml of "
+        "the working folder, else the packaged one.",
     ),
 ]
 ProfileName = Annotated[
@@ -33,14 +35,41 @@ Force = Annotated[bool, typer.Option("--force", help="Build again although nothi
 
 
 def read_settings(
-    path: Path | None, profile: str | None, overrides: Sequence[str] | None, verbose: bool
+    path: str | None, profile: str | None, overrides: Sequence[str] | None, verbose: bool
 ) -> "LoadedConfig":
     """Set up the log and load the settings a command was given."""
     from naics_job.config.load import load_config
     from naics_job.observability.logs import setup_logging
-    from naics_job.storage.remote import be_patient
+    from naics_job.storage.retry import be_patient
 
     setup_logging(verbose=verbose)
-    loaded = load_config(path, profile, overrides or [])
+    if path is not None and "://" in path:
+        with _fetched(path, profile) as (local, base_url):
+            loaded = load_config(local, profile, overrides or [], base_url)
+    else:
+        loaded = load_config(Path(path) if path else None, profile, overrides or [])
     be_patient(loaded.config.storage.retry_minutes)
     return loaded
+
+
+@contextmanager
+def _fetched(url: str, profile: str | None) -> Iterator[tuple[Path, str]]:
+    """A local copy of the settings at `url`, a file or a folder, and the URL of their folder."""
+    from naics_job.config.load import FILE_NAME
+    from naics_job.errors import ConfigError, DataError
+    from naics_job.storage.files import exists, join, read_bytes
+
+    file = url if url.endswith((".yaml", ".yml")) else join(url, FILE_NAME)
+    folder = file.rpartition("/")[0]
+    with TemporaryDirectory(prefix="naics-config-") as name:
+        local = Path(name) / file.rpartition("/")[2]
+        try:
+            local.write_bytes(read_bytes(file))
+            beside = join(folder, "profile", f"{profile}.yaml")
+            if profile is not None and exists(beside):
+                copy = Path(name) / "profile" / f"{profile}.yaml"
+                copy.parent.mkdir()
+                copy.write_bytes(read_bytes(beside))
+        except DataError as error:
+            raise ConfigError(f"--config: {error.args[0]}", error.hint) from error
+        yield local, folder

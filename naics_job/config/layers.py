@@ -43,22 +43,23 @@ class Layer:
         return self.source if line is None else f"{self.source}:{line}"
 
 
-def read_layer(path: Path, origin: str) -> Layer:
-    """Read a YAML file of settings.
+def read_layer(path: Path, origin: str, shown: str | None = None) -> Layer:
+    """Read a YAML file of settings; messages call it `shown` where that is given.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or names a key twice.
     """
+    name = shown or str(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         hint = "give --config an existing file, or a folder that holds config.yaml"
-        raise ConfigError(f"settings file {path} does not exist", hint) from error
+        raise ConfigError(f"settings file {name} does not exist", hint) from error
     except (OSError, UnicodeDecodeError) as error:
         hint = "check its permissions and that it is UTF-8 text"
-        raise ConfigError(f"settings file {path} cannot be read: {error}", hint) from error
-    node = _compose(text, str(path))
-    layer = Layer(origin, str(path), {})
+        raise ConfigError(f"settings file {name} cannot be read: {error}", hint) from error
+    node = _compose(text, name)
+    layer = Layer(origin, name, {})
     if node is None:
         return layer
     values = _plain(node, "", layer, 0)
@@ -66,7 +67,7 @@ def read_layer(path: Path, origin: str) -> Layer:
         layer.values.update(values)
         return layer
     raise ConfigError(
-        f"{path} does not hold settings: expected lines such as `seed: 42`",
+        f"{name} does not hold settings: expected lines such as `seed: 42`",
         "compare it with the output of `naics-embedder tools config --format yaml`",
     )
 

@@ -37,7 +37,10 @@ class LoadedConfig:
 
 
 def load_config(
-    path: Path | None = None, profile: str | None = None, overrides: Sequence[str] = ()
+    path: Path | None = None,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    base_url: str | None = None,
 ) -> LoadedConfig:
     """Merge the packaged settings, a file, a profile and KEY=VALUE arguments; the last one wins.
 
@@ -46,6 +49,7 @@ def load_config(
             config.yaml. None: conf/config.yaml of the working folder when there is one.
         profile: name of a file in the folder `profile` beside that file, or of a packaged one.
         overrides: KEY=VALUE with dotted keys.
+        base_url: from where the folder of `path` was copied, for messages.
 
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range, a file or profile that
@@ -54,9 +58,10 @@ def load_config(
     layers = [read_layer(packaged_conf() / FILE_NAME, "default")]
     chosen = _chosen_file(path)
     if not chosen.exists() or not chosen.samefile(packaged_conf() / FILE_NAME):
-        layers.append(read_layer(chosen, "file"))
+        layers.append(read_layer(chosen, "file", _shown(chosen, chosen, base_url)))
     if profile is not None:
-        layers.append(read_layer(_profile_file(profile, chosen.parent), "profile"))
+        file = _profile_file(profile, chosen.parent)
+        layers.append(read_layer(file, "profile", _shown(file, chosen, base_url)))
     names = tuple(text_keys(Config))
     sources = tuple(layer.source for layer in layers)
     layers += [parse_override(argument, names) for argument in overrides]
@@ -79,11 +84,19 @@ def packaged_conf() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "conf"
 
 
-def file_to_edit(path: Path | None) -> Path:
-    """Return the settings file that belongs to the user: `path`, or the working folder's."""
+def file_to_edit(path: str | None) -> Path:
+    """Return the settings file that belongs to the user: `path`, or the working folder's.
+
+    Raises:
+        ConfigError: `path` is a URL.
+    """
     if path is None:
         return Path("conf") / FILE_NAME
-    return path / FILE_NAME if path.is_dir() else path
+    if "://" in path:
+        hint = "leave out --apply, and change the file where it belongs"
+        raise ConfigError(f"{path} is not a file of this machine", hint)
+    file = Path(path)
+    return file / FILE_NAME if file.is_dir() else file
 
 
 def profile_names(folder: Path) -> list[str]:
@@ -126,6 +139,13 @@ def _chosen_file(path: Path | None) -> Path:
         hint = f"name the file itself, or add {path / FILE_NAME}"
         raise ConfigError(f"--config: the folder {path} holds no {FILE_NAME}", hint)
     return path / FILE_NAME
+
+
+def _shown(file: Path, chosen: Path, base_url: str | None) -> str | None:
+    """What messages call `file` when the folder of the file `chosen` is a copy of `base_url`."""
+    if base_url is None or not file.is_relative_to(chosen.parent):
+        return None
+    return f"{base_url}/{file.relative_to(chosen.parent).as_posix()}"
 
 
 def _profile_file(name: str, folder: Path) -> Path:

@@ -5,46 +5,24 @@ environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PRO
 identity), then ~/.aws. Nothing of them is a setting, so nothing of them is in a saved file.
 """
 
-import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from fsspec import AbstractFileSystem
 
 from naics_job.errors import ConfigError, TransientError
+from naics_job.storage import retry
 from naics_job.storage.failures import is_expired, translated
-from naics_job.storage.retry import with_retries
+from naics_job.storage.retry import ONCE, with_retries
 from naics_job.storage.sessions import filesystem, forget, is_s3
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long a request is repeated, and the longest pauses between, seconds."""
-
-    attempts: int
-    base_s: float
-    cap_s: float
-    budget_s: float = math.inf  # from the first attempt; the last one comes when it is used up
-
-
-# Until settings are read, which replace `budget_s`. What the client of a service tries itself, 7 s
-# where nobody answers, comes on top.
-PATIENCE = Patience(attempts=1_000_000, base_s=0.5, cap_s=15.0, budget_s=60.0)
-
-ONCE = Patience(attempts=1, base_s=0.0, cap_s=0.0)
 _impatient: ContextVar[bool] = ContextVar("storage_impatient", default=False)
-
-
-def be_patient(minutes: float) -> None:
-    """Repeat requests of this process for so long from now on: setting `storage.retry_minutes`."""
-    global PATIENCE  # noqa: PLW0603  (process-wide, as every thread asks the same storage)
-    PATIENCE = replace(PATIENCE, budget_s=minutes * 60.0)
 
 
 @contextmanager
@@ -64,7 +42,7 @@ def insist(
     *,
     timeout_s: float | None = None,
 ) -> T:
-    """Return what `request(file system, path inside it)` returns, repeating it as `PATIENCE` says.
+    """Return what `request(file system, path inside it)` returns, repeated as `PATIENCE` says.
 
     Args:
         action: what is done, for messages: "read", "write".
@@ -100,7 +78,7 @@ def insist(
                 forget(fs)
             raise
 
-    patience = ONCE if timeout_s is not None or _impatient.get() else PATIENCE
+    patience = ONCE if timeout_s is not None or _impatient.get() else retry.PATIENCE
     return with_retries(
         once,
         attempts=patience.attempts,

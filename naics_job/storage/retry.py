@@ -5,6 +5,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TypeVar
 
@@ -12,6 +13,29 @@ from naics_job.errors import TransientError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a request is repeated, and the longest pauses between, seconds."""
+
+    attempts: int
+    base_s: float
+    cap_s: float
+    budget_s: float = math.inf  # from the first attempt; the last one comes when it is used up
+
+
+# Until settings are read, which replace `budget_s`. What the client of a service tries itself, 7 s
+# where nobody answers, comes on top.
+PATIENCE = Patience(attempts=1_000_000, base_s=0.5, cap_s=15.0, budget_s=60.0)
+
+ONCE = Patience(attempts=1, base_s=0.0, cap_s=0.0)
+
+
+def be_patient(minutes: float) -> None:
+    """Repeat requests of this process for so long from now on: setting `storage.retry_minutes`."""
+    global PATIENCE  # noqa: PLW0603  (process-wide, as every thread asks the same storage)
+    PATIENCE = replace(PATIENCE, budget_s=minutes * 60.0)
 
 
 def with_retries(

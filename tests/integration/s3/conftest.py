@@ -8,7 +8,7 @@ import pytest
 from fault_proxy import FaultProxy
 from s3_server import S3Server, find_weed
 
-from naics_job.storage import remote, sessions
+from naics_job.storage import retry, sessions
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Let requests be made so many times, with hardly a pause."""
 
     def allow(attempts: int) -> None:
-        budget = remote.Patience(attempts=attempts, base_s=0.01, cap_s=0.05)
-        monkeypatch.setattr(remote, "PATIENCE", budget)
+        budget = retry.Patience(attempts=attempts, base_s=0.01, cap_s=0.05)
+        monkeypatch.setattr(retry, "PATIENCE", budget)
 
     return allow
 

@@ -22,14 +22,14 @@ from naics_job.checkpoint.resume import resolve
 from naics_job.checkpoint.store import RunStore
 from naics_job.config.load import load_config
 from naics_job.errors import TransientError
-from naics_job.storage import files, remote
+from naics_job.storage import files, retry
 from naics_job.storage.sessions import filesystem
 
 pytestmark = pytest.mark.integration
 Facts = Callable[[int], CheckpointFacts]
 Scratch = Callable[[bytes], Path]
 Patience = Callable[[int], None]
-REAL = remote.PATIENCE  # before tests replace it
+REAL = retry.PATIENCE  # before tests replace it
 
 
 @pytest.fixture
@@ -132,8 +132,8 @@ def test_a_save_outlasts_an_outage(
     """Of 120 s with the patience of the settings, both run 60 times faster."""
     budget_s = load_config(None, None, []).config.storage.retry_minutes
     assert budget_s * 60 > 2 * 120
-    fast = remote.Patience(REAL.attempts, REAL.base_s / 60, REAL.cap_s / 60, budget_s)
-    monkeypatch.setattr(remote, "PATIENCE", fast)
+    fast = retry.Patience(REAL.attempts, REAL.base_s / 60, REAL.cap_s / 60, budget_s)
+    monkeypatch.setattr(retry, "PATIENCE", fast)
     store = RunStore(root, "run-a", 2)
     store.save(scratch(weights(1)), facts(1))
     proxy.down = True

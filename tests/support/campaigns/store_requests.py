@@ -19,7 +19,7 @@ from naics_job.checkpoint.catalogue import Catalogue
 from naics_job.checkpoint.resume import resolve
 from naics_job.checkpoint.store import RunStore
 from naics_job.errors import TransientError
-from naics_job.storage import files, remote
+from naics_job.storage import files, retry
 
 MANY = 1000  # more requests than any save makes
 FEWEST = 5  # else the proxy misses the requests
@@ -66,13 +66,13 @@ def _one_try() -> Iterator[None]:
     """Requests of this process are made once, and wait a second for an answer."""
     from s3fs import S3FileSystem
 
-    before = remote.PATIENCE, S3FileSystem.retries, S3FileSystem.read_timeout
-    remote.PATIENCE = remote.Patience(attempts=1, base_s=0.0, cap_s=0.0)
+    before = retry.PATIENCE, S3FileSystem.retries, S3FileSystem.read_timeout
+    retry.PATIENCE = retry.Patience(attempts=1, base_s=0.0, cap_s=0.0)
     S3FileSystem.retries, S3FileSystem.read_timeout = 1, 1
     try:
         yield
     finally:
-        remote.PATIENCE, S3FileSystem.retries, S3FileSystem.read_timeout = before
+        retry.PATIENCE, S3FileSystem.retries, S3FileSystem.read_timeout = before
 
 
 def weights(step: int) -> bytes:

@@ -17,7 +17,7 @@ import pytest
 from counting_server import CountingServer
 
 from naics_job.errors import DataError, TransientError
-from naics_job.storage import files, remote
+from naics_job.storage import files, retry
 from naics_job.storage.node_cache import NodeCache, Object, fetch_ahead
 
 KB = 1000
@@ -180,7 +180,7 @@ def test_bad_downloads_are_repeated_then_refused(
     server: CountingServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remote, "PATIENCE", remote.Patience(attempts=3, base_s=0.0, cap_s=0.0))
+    monkeypatch.setattr(retry, "PATIENCE", retry.Patience(attempts=3, base_s=0.0, cap_s=0.0))
     wanted = put("a")
     getattr(server, fault)["a"] = 2
     assert cache.get(wanted).read_bytes() == content(wanted, server)

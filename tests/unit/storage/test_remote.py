@@ -10,9 +10,9 @@ import fsspec
 import pytest
 
 from naics_job.errors import ConfigError, DataError, TransientError
-from naics_job.storage import remote, sessions
+from naics_job.storage import remote, retry, sessions
 
-REAL = remote.PATIENCE
+REAL = retry.PATIENCE
 URL = "memory://remote-test/a.bin"
 
 
@@ -31,7 +31,7 @@ class Flaky:
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "PATIENCE", remote.Patience(attempts=4, base_s=0.0, cap_s=0.0))
+    monkeypatch.setattr(retry, "PATIENCE", retry.Patience(attempts=4, base_s=0.0, cap_s=0.0))
 
 
 def test_a_hiccup_is_asked_again_and_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -113,10 +113,10 @@ def test_a_forked_child_has_its_own() -> None:
 
 
 def test_minutes_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "PATIENCE", REAL)
+    monkeypatch.setattr(retry, "PATIENCE", REAL)
     assert REAL.budget_s >= 60.0
-    remote.be_patient(7.5)
-    assert replace(REAL, budget_s=450.0) == remote.PATIENCE
+    retry.be_patient(7.5)
+    assert replace(REAL, budget_s=450.0) == retry.PATIENCE
 
 
 def test_who_tries_again_itself_is_told_at_once() -> None:
