@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 sys.path.append(str(ROOT))  # where the package is not installed
 
 from campaigns.catalogue import CAMPAIGNS, Options, perform  # noqa: E402
+from campaigns.counts import Counts  # noqa: E402
 
 
 def main() -> int:
@@ -44,6 +45,11 @@ def main() -> int:
         options = Options(given.count, given.seed, given.real, tuple(given.pods or ()), given.keep)
         try:
             counts = perform(name, options)
+        except (KeyboardInterrupt, SystemExit):
+            if Counts.newest is not None:
+                print("broken off; so far:")
+                Counts.newest.show()
+            raise
         except AssertionError as error:  # the campaign itself could not go on
             print(f"campaign {name} broke off: {error}", flush=True)
             missed.append(name)

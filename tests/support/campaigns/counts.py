@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass
@@ -21,6 +21,11 @@ class Counts:
     rows: list[dict[str, Any]] = field(default_factory=list)  # one per trial
     failures: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+
+    newest: ClassVar["Counts | None"] = None  # for a campaign that is broken off
+
+    def __post_init__(self) -> None:
+        Counts.newest = self
 
     def add(self, name: str, amount: float = 1) -> None:
         """Count `amount` more of `name`; an amount of 0 makes the name appear."""
