@@ -133,7 +133,7 @@ class Uploader:
             if self._closed:  # and its file is gone, perhaps
                 return
             self._failed(error, snapshot.facts.step)
-            pause_s = random.uniform(0, min(CAP_S, BASE_S * 2.0 ** (self._in_a_row - 1)))
+            pause_s = random.uniform(0, min(CAP_S, BASE_S * 2.0 ** min(self._in_a_row - 1, 30)))
             self._changed.wait_for(
                 lambda: self._closed or self.error is not None or self._waiting is not None, pause_s
             )

@@ -96,12 +96,16 @@ class Supervisor:
         _send(number, fresh)
 
     def _kill_stalled(self, stalled: list[str]) -> None:
-        """Ask every process for its stacks, then kill it. A frozen one is woken to write them."""
-        pids = set(self._running().values())
+        """Ask every process for its stacks, then kill it. A frozen one is woken to write them.
+
+        One after the other: all write to the same place, and would mix up their lines.
+        """
+        pids = sorted(set(self._running().values()))
         event(log, logging.ERROR, "launch.stalled", processes=",".join(stalled))
-        _send(DUMP_SIGNAL, pids)
-        _send(signal.SIGCONT, pids)
-        time.sleep(DUMP_S)
+        for pid in pids:
+            _send(DUMP_SIGNAL, [pid])
+            _send(signal.SIGCONT, [pid])
+            time.sleep(DUMP_S / len(pids))
         _send(signal.SIGKILL, pids)
 
     def _end_leftovers(self, torchrun: "subprocess.Popen[bytes]") -> None:

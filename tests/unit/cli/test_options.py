@@ -7,6 +7,11 @@ from naics_job.cli.options import read_settings
 from naics_job.errors import ConfigError
 
 
+@pytest.fixture(autouse=True)
+def logging_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("naics_job.observability.logs.setup_logging", lambda **_: None)
+
+
 @pytest.fixture
 def bucket() -> str:
     """A folder with settings in a remote store."""

@@ -1,7 +1,7 @@
 """When a run is saved, and what a signal does, without a run."""
 
 import signal
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,7 +176,7 @@ def test_what_was_handed_over_is_stored_before_the_end(ending: str) -> None:
 
 
 def test_a_failing_store_does_not_stop_training_and_the_next_save_lands() -> None:
-    fake = FakeRun(every=2, max_failures=1000)
+    fake = FakeRun(every=2, max_failures=10**9)
     fake.store.error = CheckpointError("no")
     fake.run(5)
     fake.store.error = None
@@ -216,12 +216,19 @@ def test_a_stop_whose_save_fails_says_so() -> None:
 
 
 def test_a_stop_waits_no_longer_than_the_grace_period() -> None:
-    fake = FakeRun(every=100)
-    fake.store.save = lambda *_: time.sleep(60)  # type: ignore[method-assign]
+    fake, over = FakeRun(every=100), threading.Event()
+
+    def hang(*_: object) -> None:
+        over.wait(60)
+        raise TransientError("it was not the store's day")
+
+    fake.store.save = hang  # type: ignore[method-assign]
     fake.callback.grace_s = 0.3
     fake.tell(signal.SIGTERM)
     with pytest.raises(TransientError, match="no time left to store"):
         fake.run(1)
+    fake.uploader.close()
+    over.set()
 
 
 def test_restarts_and_lost_steps_are_counted_along_the_run() -> None:
