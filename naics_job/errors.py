@@ -8,11 +8,13 @@ NaicsJobError 70        any other permanent failure
 '- TransientError 75    storage or network trouble that a later try may not meet
 """
 
+UNEXPECTED = 70  # exit code of a defect of ours
+
 
 class NaicsJobError(Exception):
     """A failure raised on purpose: what is wrong, then what to do about it."""
 
-    exit_code = 70
+    exit_code = UNEXPECTED
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)  # args == (message,) keeps it picklable from a loader worker

@@ -20,6 +20,7 @@ from naics_job.checkpoint.manifest import (
     RunManifest,
     decode,
 )
+from naics_job.config.schema import Config
 from naics_job.errors import CheckpointError, DataError
 from naics_job.storage import files
 from naics_job.storage.sessions import serving
@@ -27,6 +28,11 @@ from naics_job.storage.sessions import serving
 POINTER = "LATEST.json"
 RUN_FILE = "run.json"
 FINISHED = "finished.json"
+
+
+def checkpoint_root(config: Config) -> str:
+    """Path or URL of the checkpoints of `config`'s experiment."""
+    return files.join(config.dirs.checkpoint_dir, config.experiment_name)
 
 
 @dataclass
@@ -134,6 +140,22 @@ class Catalogue:
             hint = "delete it: the run is then resumed, and finished again"
             raise CheckpointError(f"{url} cannot be read: {error}", hint) from error
 
+    @serving("control")
+    def read_pointer(self) -> tuple[str, str] | None:
+        """Return run id and file of the newest checkpoint as the pointer has it, None without one.
+
+        Raises:
+            DataError: the pointer cannot be read.
+        """
+        url = self.url(POINTER)
+        if not files.exists(url):
+            return None
+        try:
+            pointer = json.loads(files.read_bytes(url))
+            return str(pointer["run_id"]), str(pointer["file"])
+        except (DataError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{url} cannot be read: {error}") from error
+
     def _list(self, *parts: str) -> list[str]:
         try:
             return files.list_dir(self.url(*parts))
@@ -159,15 +181,14 @@ class Catalogue:
 
     def _add_pointed(self, found: Scan) -> None:
         """Add what the pointer names, in case a listing does not show it yet."""
-        url = self.url(POINTER)
-        if not files.exists(url):
-            return
         try:
-            pointer = json.loads(files.read_bytes(url))
-            run_id, file = str(pointer["run_id"]), str(pointer["file"])
-        except (DataError, ValueError, KeyError, TypeError) as error:
-            found.problems.append(f"{url} cannot be read: {error}")
+            pointed = self.read_pointer()
+        except DataError as error:
+            found.problems.append(str(error.args[0]))
             return
+        if pointed is None:
+            return
+        run_id, file = pointed
         known = {manifest.path for manifest in found.manifests}
         plain = "/" not in run_id + file and not run_id.startswith(".")
         if plain and f"{run_id}/{file}" not in known:

@@ -27,6 +27,7 @@ from naics_job.storage import files
 from naics_job.storage.sessions import serving
 
 log = logging.getLogger(__name__)
+RESUMES = ("last", "auto")  # words for a run that goes on
 CHECKPOINT_SUFFIX = ".ckpt"
 Kind = Literal["fresh", "resume", "warm_start"]
 
@@ -53,7 +54,7 @@ def resolve(ckpt_path: str | None, root_url: str, cache_dir: Path) -> ResumePlan
     """
     if ckpt_path is None or ckpt_path == "":
         return ResumePlan(kind="fresh", run_id=new_run_id())
-    if ckpt_path not in ("last", "auto"):
+    if ckpt_path not in RESUMES:
         return _warm_start(ckpt_path, cache_dir)
     catalogue = Catalogue(root_url)
     manifest, skipped = catalogue.newest_verified()

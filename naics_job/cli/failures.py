@@ -9,12 +9,11 @@ from contextlib import contextmanager
 
 import typer
 
-from naics_job.errors import NaicsJobError
+from naics_job.errors import UNEXPECTED, NaicsJobError
 from naics_job.stopping import StopNow
 from naics_job.storage.failures import FULL
 
 DEBUG_VARIABLE = "NAICS_DEBUG"
-UNEXPECTED = 70
 INTERRUPTED = 130
 FREE_SPACE = "free some space; a run that has saved goes on with: train --ckpt-path last"
 

@@ -36,6 +36,11 @@ TITLES = {
 }
 
 
+def stage_name(name: str, phase: Phase) -> str:
+    """What the stage of `train-seq` that stays in `phase` is called in a chain called `name`."""
+    return f"{name}-stage{phase:d}"
+
+
 @dataclass(frozen=True)
 class Borders:
     """Where phases end, frozen at the first start of a run and kept by its resumes.

@@ -67,10 +67,8 @@ class TokenStore:
         digest: str,
         cache: NodeCache,
     ) -> None:
-        self.digest, self.cache = (
-            digest,
-            cache,
-        )  # of this node, for what is read from remote storage
+        self.digest = digest
+        self.cache = cache  # of this node, for what is read from remote storage
         self.num_tokens = {channel: len(segments[channel].ids) for channel in CHANNELS}
         self._segments, self.max_tokens = segments, max_tokens
         self._prefix, self._suffix = _special_tokens(tokenizer)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from naics_job.checkpoint.catalogue import POINTER
+from naics_job.checkpoint.catalogue import Catalogue
 from naics_job.checkpoint.manifest import step_of, timestamp
-from naics_job.errors import DataError, NaicsJobError
+from naics_job.errors import NaicsJobError
 from naics_job.observability.logs import event
 from naics_job.storage import files
 
@@ -122,15 +122,12 @@ def failed_in_a_row(starts: Sequence[Start], now: Start) -> list[Start]:
 
 def _newest(root_url: str) -> tuple[str, int] | None:
     """Run and step of the newest checkpoint as the pointer names it, None without one."""
-    url = files.join(root_url, POINTER)
-    if not files.exists(url):
+    pointed = Catalogue(root_url).read_pointer()
+    if pointed is None:
         return None
-    try:
-        pointer = json.loads(files.read_bytes(url))
-        step = step_of(str(pointer["file"]))
-        return None if step is None else (str(pointer["run_id"]), step)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{url} cannot be read: {error}") from error
+    run_id, file = pointed
+    step = step_of(file)
+    return None if step is None else (run_id, step)
 
 
 def _checked(start: Start) -> Start:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from naics_job.checkpoint.catalogue import Catalogue
+from naics_job.errors import UNEXPECTED, TransientError
 from naics_job.launch.worker import CODE, PID
 from naics_job.observability.heartbeat import RUN
 from naics_job.observability.logs import event
 
 log = logging.getLogger(__name__)
 KILLED = 137  # a process that left no code: killed from outside, most often for its memory
-UNEXPECTED = 70
-TRANSIENT = 75
+TRANSIENT = TransientError.exit_code
 FOLLOWING = (UNEXPECTED, TRANSIENT, 143)  # codes of processes that only lost the others
 
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from naics_job.checkpoint.catalogue import checkpoint_root
+from naics_job.checkpoint.resume import RESUMES
 from naics_job.config.load import LoadedConfig
-from naics_job.errors import NaicsJobError, TransientError
+from naics_job.curriculum.schedule import Phase, stage_name
+from naics_job.errors import UNEXPECTED, NaicsJobError, TransientError
 from naics_job.launch.ledger import Ledger
 from naics_job.launch.outcome import exit_code, left_in, missing_marker, tell, trained_run
 from naics_job.launch.peer import wait_for_peer
@@ -17,12 +20,8 @@ from naics_job.launch.supervisor import Ending, Supervisor
 from naics_job.launch.torchrun import torchrun_command, torchrun_environment
 from naics_job.launch.watchdog import Watchdog
 from naics_job.observability.logs import event
-from naics_job.storage.files import join
 
 log = logging.getLogger(__name__)
-RESUMES = ("auto", "last")
-STAGES = ("-stage1", "-stage2", "-stage3")  # of train-seq, each a run of its own
-UNEXPECTED = 70
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Job:
     @property
     def root_url(self) -> str:
         """The checkpoint folder of the experiment."""
-        return join(self.loaded.config.dirs.checkpoint_dir, self.loaded.config.experiment_name)
+        return checkpoint_root(self.loaded.config)
 
 
 def run_launch(job: Job, placement: Placement, request: StopRequest) -> int:
@@ -105,7 +104,7 @@ def _ledger(job: Job, placement: Placement) -> Ledger | None:
     if job.ckpt_path not in RESUMES or not placement.is_first:
         return None
     sequence = job.arguments[0] == "train-seq"
-    roots = [f"{job.root_url}{stage}" for stage in STAGES] if sequence else [job.root_url]
+    roots = [stage_name(job.root_url, each) for each in Phase] if sequence else [job.root_url]
     return Ledger(job.root_url, roots)
 
 

@@ -97,10 +97,7 @@ class NaicsEmbedder(nn.Module):
             features: of the training codes, `[code, channel, hidden]`.
             present: `[code, channel]` bool.
         """
-        unit = (
-            nn.functional.normalize(features.float(), dim=-1, eps=SMALLEST_LENGTH)
-            * present[..., None]
-        )
+        unit = _unit(features) * present[..., None]
         mean = unit.sum(0) / present.sum(0).clamp_min(1)[:, None]  # [channel, hidden]
         self.map_bias.copy_(-torch.einsum("ch,cdh->cd", mean, self.maps))
 
@@ -115,7 +112,7 @@ class NaicsEmbedder(nn.Module):
         if self.training and self.channel_dropout:
             assert noise is not None, "dropout needs the noise of the step"
             present = drop_channels(present, self.channel_dropout, noise)
-        unit = nn.functional.normalize(features.float(), dim=-1, eps=SMALLEST_LENGTH)
+        unit = _unit(features)
         unit = self.feature_dropout(unit.flatten(1), noise).view_as(unit)
         mapped = (
             torch.einsum("nch,cdh->ncd", unit, self.maps) + self.map_bias
@@ -140,6 +137,11 @@ class NaicsEmbedder(nn.Module):
                 curvature=self.curvature,
                 top_k=self.experts.top_k,
             )
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Features scaled to length 1, as the base encoder was trained to be used."""
+    return nn.functional.normalize(features.float(), dim=-1, eps=SMALLEST_LENGTH)
 
 
 def _start_map(dim: int, hidden_size: int) -> Tensor:

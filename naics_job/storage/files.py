@@ -133,8 +133,7 @@ def create_bytes(url: str, data: bytes) -> None:
             create_local(path, data)
         except FileExistsError as error:
             if path.read_bytes() != data:
-                text = f"cannot create {url}: it is there with other content"
-                raise TakenError(text, TAKEN) from error
+                raise _taken(url) from error
 
 
 def _create(fs: AbstractFileSystem, inside: str, data: bytes) -> None:
@@ -147,8 +146,11 @@ def _create(fs: AbstractFileSystem, inside: str, data: bytes) -> None:
         elif not isinstance(error, FileExistsError) and status != PRECONDITION_FAILED:
             raise
         elif fs.cat_file(inside) != data:  # else an earlier try came through without our knowing
-            text = f"cannot create {inside}: it is there with other content"
-            raise TakenError(text, TAKEN) from error
+            raise _taken(inside) from error
+
+
+def _taken(where: str) -> TakenError:
+    return TakenError(f"cannot create {where}: it is there with other content", TAKEN)
 
 
 def copy_into(local: Path, url: str) -> None:

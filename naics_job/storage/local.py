@@ -22,11 +22,7 @@ def replace_local(target: Path, fill: Callable[[BinaryIO], object], *, sync: boo
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(target) as temporary:
-        with temporary.open("xb") as file:  # 0666 minus umask, unlike tempfile's 0600
-            fill(file)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
+        _write_new(temporary, fill, sync)
         os.replace(temporary, target)
         if sync:
             _sync_folder(target.parent)
@@ -43,20 +39,24 @@ def create_local(target: Path, data: bytes) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(target) as temporary:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_new(temporary, lambda file: file.write(data))
         try:
             os.link(temporary, target)
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            with target.open("xb") as file:  # exclusive too, but a kill may leave it cut
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            # exclusive too, but a kill may leave it cut
+            _write_new(target, lambda file: file.write(data))
         _sync_folder(target.parent)
+
+
+def _write_new(path: Path, fill: Callable[[BinaryIO], object], sync: bool = True) -> None:
+    """Make and fill the file `path`, which must not be there."""
+    with path.open("xb") as file:  # 0666 minus umask, unlike tempfile's 0600
+        fill(file)
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())
 
 
 @contextmanager

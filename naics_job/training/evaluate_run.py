@@ -3,12 +3,13 @@
 from dataclasses import asdict
 from typing import Any
 
+from naics_job.checkpoint.catalogue import checkpoint_root
 from naics_job.checkpoint.payload import load_payload
 from naics_job.checkpoint.resume import ResumePlan, resolve
 from naics_job.config.load import LoadedConfig
 from naics_job.data.derive import current_descriptions
 from naics_job.errors import CheckpointError
-from naics_job.storage.files import cache_folder, join
+from naics_job.storage.files import cache_folder
 from naics_job.training.build import build_job, read_inputs
 from naics_job.training.callbacks.evaluation import evaluate_module
 from naics_job.training.provenance import require_same_inputs, stored_in, warn_of_trained
@@ -29,8 +30,9 @@ def evaluate_checkpoint(loaded: LoadedConfig, ckpt_path: str) -> Scorecard:
         ConfigError: the data, the base weights or the held-out codes are not those of the run.
     """
     config = loaded.config
-    root = join(config.dirs.checkpoint_dir, config.experiment_name)
-    plan = resolve(ckpt_path, root, cache_folder(config.dirs.data_dir) / "checkpoints")
+    plan = resolve(
+        ckpt_path, checkpoint_root(config), cache_folder(config.dirs.data_dir) / "checkpoints"
+    )
     if plan.local_file is None:
         raise CheckpointError(
             f"no checkpoint of {config.experiment_name} to evaluate", "train first, or name a file"

@@ -2,17 +2,13 @@
 
 from contextlib import AbstractContextManager, nullcontext
 
+from naics_job.checkpoint.catalogue import checkpoint_root
 from naics_job.checkpoint.lease import RunLease, run_lease
 from naics_job.checkpoint.resume import ResumePlan, at_hand, resolve
 from naics_job.config.schema import Config
 from naics_job.distributed import broadcast_object, is_main
-from naics_job.storage.files import cache_folder, join, local_path
+from naics_job.storage.files import cache_folder, local_path
 from naics_job.training.preflight import check_store
-
-
-def checkpoint_root(config: Config) -> str:
-    """Path or URL of the checkpoints of `config`'s experiment."""
-    return join(config.dirs.checkpoint_dir, config.experiment_name)
 
 
 def try_store(config: Config, skip_validation: bool) -> bool:

@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 
+from naics_job.checkpoint.catalogue import checkpoint_root
 from naics_job.checkpoint.lease import RunLease
 from naics_job.checkpoint.manifest import Finished
 from naics_job.checkpoint.resume import ResumePlan
@@ -14,7 +15,7 @@ from naics_job.config.load import LoadedConfig
 from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
 from naics_job.distributed import broadcast_object, is_main, peers_missed, process_group
-from naics_job.errors import NaicsJobError
+from naics_job.errors import UNEXPECTED, NaicsJobError
 from naics_job.observability.heartbeat import note_run, rest
 from naics_job.observability.logs import bind, event
 from naics_job.stopping import Stop, StopNow, StoppedBySignalError, listening
@@ -23,7 +24,7 @@ from naics_job.training.assembly import build_callbacks, build_trainer, note_pro
 from naics_job.training.build import Job, build_inputs, build_job, trains_on_gpu
 from naics_job.training.callbacks.checkpointing import AGAIN
 from naics_job.training.finish import is_done, limits_of, stopped_short, time_limit_of
-from naics_job.training.plan import checkpoint_root, held_lease, shared_plan, try_store
+from naics_job.training.plan import held_lease, shared_plan, try_store
 from naics_job.training.preflight import check_folders, check_run, warn_of_plan
 from naics_job.training.publish import publish
 from naics_job.training.record import RunRecord
@@ -32,7 +33,6 @@ from naics_job.training.trainer import check_trainer
 
 log = logging.getLogger(__name__)
 SAME = "start the same command again"
-UNEXPECTED = 70  # exit code of a defect of ours
 
 
 @dataclass(frozen=True)

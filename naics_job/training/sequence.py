@@ -7,19 +7,19 @@ repeated. A stage is a run of its own with a fresh optimizer, and stays in one p
 import logging
 from dataclasses import replace
 
-from naics_job.checkpoint.catalogue import Catalogue
+from naics_job.checkpoint.catalogue import Catalogue, checkpoint_root
 from naics_job.checkpoint.manifest import MANIFEST_SUFFIX, CheckpointManifest, decode
+from naics_job.checkpoint.resume import RESUMES
 from naics_job.config.load import LoadedConfig, config_hash
 from naics_job.config.schema import Config
-from naics_job.curriculum.schedule import Phase
+from naics_job.curriculum.schedule import Phase, stage_name
 from naics_job.errors import ConfigError
 from naics_job.observability.logs import event
-from naics_job.storage.files import join, read_bytes
+from naics_job.storage.files import read_bytes
 from naics_job.training.record import RunRecord
 from naics_job.training.run import RunOptions, run_training
 
 log = logging.getLogger(__name__)
-RESUMES = ("last", "auto")
 
 
 def run_sequence(loaded: LoadedConfig, options: RunOptions) -> list[RunRecord]:
@@ -75,7 +75,7 @@ def _newest(config: Config) -> tuple[CheckpointManifest | None, list[str]]:
 
 
 def _catalogue(config: Config) -> Catalogue:
-    return Catalogue(join(config.dirs.checkpoint_dir, config.experiment_name))
+    return Catalogue(checkpoint_root(config))
 
 
 def stage_epochs(config: Config) -> dict[Phase, int]:
@@ -105,7 +105,7 @@ def stage_epochs(config: Config) -> dict[Phase, int]:
 
 def stage_config(config: Config, phase: Phase, epochs: int) -> Config:
     """The settings of one stage: its own name and length; clustering starts at its first epoch."""
-    name = f"{config.experiment_name}-stage{phase:d}"
+    name = stage_name(config.experiment_name, phase)
     trainer = {**config.training.trainer, "max_epochs": epochs}
     return replace(
         config,

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import lightning.pytorch as pl
 
+from naics_job.checkpoint.catalogue import checkpoint_root
 from naics_job.checkpoint.manifest import CheckpointFacts, RunManifest, timestamp
 from naics_job.checkpoint.payload import load_payload
 from naics_job.checkpoint.resume import ResumePlan
@@ -12,7 +13,7 @@ from naics_job.checkpoint.store import RunStore
 from naics_job.config.load import LoadedConfig, to_yaml
 from naics_job.distributed import is_main, world_size
 from naics_job.observability.logs import event
-from naics_job.storage.files import join, sha256_of, write_bytes_atomic
+from naics_job.storage.files import sha256_of, write_bytes_atomic
 from naics_job.training.build import Job
 from naics_job.training.callbacks.checkpointing import Describe
 from naics_job.training.provenance import (
@@ -50,8 +51,7 @@ def open_store(loaded: LoadedConfig, plan: ResumePlan, job: Job) -> RunStore:
     """
     config, curriculum = loaded.config, job.module.curriculum
     provenance = job.module.provenance
-    root = join(config.dirs.checkpoint_dir, config.experiment_name)
-    store = RunStore(root, plan.run_id, config.checkpoint.keep_last)
+    store = RunStore(checkpoint_root(config), plan.run_id, config.checkpoint.keep_last)
     current = RunManifest(
         run_id=plan.run_id,
         config_hash=loaded.hash,
