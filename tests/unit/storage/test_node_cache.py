@@ -216,6 +216,7 @@ def test_a_damaged_file_of_the_cache_is_fetched_again(
     path = cache.get(wanted)
     path.write_bytes(content(wanted, server)[:-1] + damage if damage == b"x" else damage)
     other = NodeCache(cache.folder, cache.max_bytes)  # while the first has it in use
+    caplog.clear()  # of the first download, which is told where INFO is heard
     assert other.get(wanted).read_bytes() == content(wanted, server)
     assert server.gets == {"a": 2}
     assert [record.getMessage() for record in caplog.records][:1] == ["cache.damaged"]
