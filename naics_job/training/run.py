@@ -1,5 +1,6 @@
 """One run from settings to embeddings: prepare, fit, evaluate, publish, record."""
 
+import json
 import logging
 import sys
 import time
@@ -16,7 +17,7 @@ from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
 from naics_job.distributed import broadcast_object, is_main, peers_missed, process_group
 from naics_job.errors import UNEXPECTED, NaicsJobError
-from naics_job.observability.heartbeat import note_run, rest
+from naics_job.observability.heartbeat import note_run, note_summary, rest
 from naics_job.observability.logs import bind, event
 from naics_job.stopping import Stop, StopNow, StoppedBySignalError, listening
 from naics_job.storage.files import join
@@ -154,6 +155,7 @@ def _note_failure(record: RunRecord, error: BaseException | None) -> None:
 
 def _write_record(record: RunRecord, config: Config, started: float) -> None:
     """Write the record; a folder that fails must not hide why the run failed."""
+    note_summary(json.dumps(record.summary()))
     try:
         url = record.write(config, started)
     except NaicsJobError as error:
