@@ -48,7 +48,7 @@ def build_callbacks(
         EvaluationCallback(config, job.datamodule.heldout),
         CheckpointCallback(
             Uploader(store, config.checkpoint.max_failures) if is_main() else None,
-            config.checkpoint.every_n_steps,
+            config.checkpoint.max_lost_steps,
             describer(loaded, job),
             stop,
             FLUSH_SHARE * config.launch.grace_s,

@@ -115,7 +115,7 @@ def test_value_out_of_range(override: str, expected: str) -> None:
         ("logger=false", "builds its own loggers", "dirs.log_dir"),
         ("num_sanity_val_steps=0", "no validation loader", "leave it out"),
         ("check_val_every_n_epoch=3", "no validation loader", "model.eval_every_n_epochs"),
-        ("enable_checkpointing=false", "own checkpoints", "checkpoint.every_n_steps"),
+        ("enable_checkpointing=false", "own checkpoints", "checkpoint.max_lost_steps"),
         ("default_root_dir=/tmp", "own folders", "dirs.*"),
         ("callbacks=[a]", "objects", "training.early_stopping"),
     ],
