@@ -53,6 +53,10 @@ quickstart-s3: setup  ## the quickstart with data, checkpoints and results in su
 test: setup  ## unit and integration tests
 	$(BIN)/pytest -m "not e2e and not gpu"
 
+.PHONY: test-cluster
+test-cluster: setup  ## a run on the cluster of KUBECONFIG, from install to uninstall; IMAGE=a CPU image
+	NAICS_E2E_IMAGE=$(IMAGE) $(BIN)/pytest -n0 -m e2e tests/e2e
+
 check: lint types lock-check  ## every static check of the CI
 
 lint: setup  ## style, format, import layers, YAML
