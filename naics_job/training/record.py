@@ -63,7 +63,7 @@ class RunRecord:
             "run_id": self.run_id,
             "status": self.status,
             "error": self.error,
-            "steps": self.steps,
+            "step": self.steps,
             "phase": self.phases[-1]["phase"] if self.phases else None,
             "restarts": self.restarts,
             "lost_steps": self.lost_steps,

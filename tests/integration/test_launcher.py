@@ -135,7 +135,7 @@ def test_a_preempted_run_is_resumed_by_the_same_command(start: Start, tmp_path: 
     assert stopped["exit_code"] == 143
     word = json.loads(log.read_text())
     assert word["exit_code"] == 143
-    assert [word[name] for name in ("run_id", "steps")] == [stopped["run_id"], stopped["steps"]]
+    assert [word[name] for name in ("run_id", "step")] == [stopped["run_id"], stopped["steps"]]
 
     again = start(tmp_path, "training.trainer.max_epochs=6", **command)
     assert again.finish() == 0, again.output
