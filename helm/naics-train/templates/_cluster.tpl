@@ -1,0 +1,46 @@
+{{/* What only the cluster knows: asked on install and upgrade, and nothing is known offline. */}}
+
+{{- define "naics-train.checkCluster" -}}
+{{- if lookup "v1" "ServiceAccount" .Release.Namespace "default" -}}
+{{- $version := include "naics-train.apiVersion" .Values.kind -}}
+{{- if not (.Capabilities.APIVersions.Has (printf "%s/%s" $version .Values.kind)) -}}
+{{- fail (printf "kind is %s, but this cluster does not know %s of %s: install its operator, or set kind=Job" .Values.kind .Values.kind $version) -}}
+{{- end -}}
+{{- $secret := .Values.s3.existingSecret -}}
+{{- if and $secret (not (lookup "v1" "Secret" .Release.Namespace $secret)) -}}
+{{- fail (printf "s3.existingSecret: there is no Secret %s in namespace %s: create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" $secret .Release.Namespace) -}}
+{{- end -}}
+{{- $objects := list -}}
+{{- range $kind := list "PyTorchJob" "TrainJob" "JobSet" "Job" -}}
+{{- $version := include "naics-train.apiVersion" $kind -}}
+{{- if $.Capabilities.APIVersions.Has (printf "%s/%s" $version $kind) -}}
+{{- $objects = concat $objects (dig "items" list (lookup $version $kind $.Release.Namespace "")) -}}
+{{- end -}}
+{{- end -}}
+{{- include "naics-train.checkLive" (dict "root" . "objects" $objects) -}}
+{{- end -}}
+{{- end }}
+
+{{/* Refuse to start a second run beside one that is not finished. Arguments: root, objects. */}}
+{{- define "naics-train.checkLive" -}}
+{{- $root := .root -}}
+{{- $run := include "naics-train.run" $root -}}
+{{- range .objects -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- $ours := and (eq (get $labels "app.kubernetes.io/instance") $root.Release.Name) (eq (get $labels "naics.dev/run") .metadata.name) -}}
+{{- $other := and $ours (ne .metadata.name $run) (not $root.Values.run.replace) -}}
+{{- if and $other (ne (include "naics-train.finished" .) "true") -}}
+{{- fail (printf "%s %s of this release is not finished, and these values make another run, %s: wait for its end, or set run.replace=true to stop it with a checkpoint first" .kind .metadata.name $run) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "naics-train.finished" -}}
+{{- $finished := false -}}
+{{- range dig "status" "conditions" list . -}}
+{{- if and (has .type (list "Succeeded" "Complete" "Completed" "Failed")) (eq (toString .status) "True") -}}
+{{- $finished = true -}}
+{{- end -}}
+{{- end -}}
+{{- $finished -}}
+{{- end }}
