@@ -3,6 +3,7 @@
 {{- define "naics-train.check" -}}
 {{- include "naics-train.checkSize" . -}}
 {{- include "naics-train.checkPlaces" . -}}
+{{- include "naics-train.checkReserved" . -}}
 {{- include "naics-train.checkKind" . -}}
 {{- include "naics-train.checkMonitoring" . -}}
 {{- include "naics-train.checkCluster" . -}}

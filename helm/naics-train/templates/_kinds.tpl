@@ -52,11 +52,13 @@ podFailurePolicy:
         containerName: {{ .container | default "pytorch" }}
         operator: In
         values: [65, 70, 74, 78]
+      onPodConditions: []  # Kubernetes up to 1.28 asks for it
     - action: Ignore  # stopped from outside, and saved
       onExitCodes:
         containerName: {{ .container | default "pytorch" }}
         operator: In
         values: [143]
+      onPodConditions: []
     - action: Ignore  # drained, preempted, evicted
       onPodConditions:
         - type: DisruptionTarget

@@ -86,7 +86,7 @@ capabilities:
 {{- $selector := dict "labelSelector" (dict "matchLabels" (dict "naics.dev/run" $.run)) }}
 topologySpreadConstraints:
   {{- range . }}
-  - {{- merge (dict) . $selector | toYaml | nindent 4 }}
+  - {{ ternary . (merge (dict) . $selector) (hasKey . "labelSelector") | toYaml | nindent 4 | trim }}
   {{- end }}
 {{- end }}
 {{- end }}
