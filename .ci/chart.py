@@ -1,8 +1,8 @@
 """Write what is made from the chart: the table of values in its README, and k8s/.
 
 `chart.py readme` and `chart.py manifests` write, `--check` compares instead and fails on a
-difference. k8s/base is the chart's rendering with .ci/k8s/base.yaml, an overlay is what differs from
-it with the values of the overlay, and k8s/pytorchjob.yaml is the base in one file.
+difference. k8s/base is the chart's rendering with .ci/k8s/base.yaml, an overlay is what differs
+from it with the values of the overlay, and k8s/pytorchjob.yaml is the base in one file.
 """
 
 import argparse
@@ -32,9 +32,10 @@ FILES = {
     "NetworkPolicy": "networkpolicy.yaml",
 }
 HELM_LABELS = ("helm.sh/chart", "app.kubernetes.io/managed-by")
-MADE = "# Rendered from helm/naics-train by `make manifests`: change the chart or .ci/k8s, not this.\n"
+MADE = "# Rendered from helm/naics-train by `make manifests`: change that or .ci/k8s, not this.\n"
+LONG = "# yamllint disable rule:line-length\n"  # paths of patches
 USE = """\
-# Two replicas of one GPU each, with what they need but the bucket and the image naics-job, which the
+# Two pods of one GPU each, with what they need but the bucket and the image naics-job, which the
 # nodes must hold or pull from a registry you name. For a run of your own:
 #
 #   sed -i s/change-me-bucket/my-bucket/ k8s/pytorchjob.yaml
@@ -141,8 +142,8 @@ def _plain(item: Manifest) -> Manifest:
     metadata = item["metadata"]
     for label in HELM_LABELS:
         metadata["labels"].pop(label, None)
-    kept = {k: v for k, v in metadata.pop("annotations", {}).items() if not k.startswith("helm.sh/")}
-    if kept:
+    noted = metadata.pop("annotations", {}).items()
+    if kept := {key: value for key, value in noted if not key.startswith("helm.sh/")}:
         metadata["annotations"] = kept
     return item
 
@@ -163,7 +164,8 @@ def manifests() -> dict[Path, str]:
     written[K8S / "pytorchjob.yaml"] = MADE + USE + dump(namespace, *single)
     for values in sorted(VALUES.glob("overlay-*.yaml")):
         folder = K8S / "overlays" / values.stem.removeprefix("overlay-")
-        written[folder / "kustomization.yaml"] = MADE + dump(_overlay(base, rendered(values)))
+        body = dump(_overlay(base, rendered(values)))
+        written[folder / "kustomization.yaml"] = MADE + LONG + body
     return written
 
 

@@ -1,4 +1,4 @@
-"""The chart as tests see it: values in, Kubernetes objects or the refusal out, without a cluster."""
+"""The chart as tests see it: values in, objects or the refusal out, without a cluster."""
 
 import functools
 import json
@@ -94,7 +94,8 @@ def _parsed(values: str, options: str) -> tuple[Manifest, ...]:
 
 def find(kind: str, values: Mapping[str, Any] = {}, **options: Any) -> Manifest:
     """The only object of a kind that is no hook."""
-    [found] = [item for item in objects(values, **options) if item["kind"] == kind and not hook(item)]
+    items = objects(values, **options)
+    [found] = [item for item in items if item["kind"] == kind and not hook(item)]
     return found
 
 
