@@ -107,13 +107,13 @@ def hook(item: Manifest) -> str | None:
 
 def run_of(kind: str, values: Mapping[str, Any] = {}) -> Manifest:
     """The object of a run of that kind."""
-    return find(kind, merged({"kind": kind}, values))
+    return find(kind, merged(values, {"kind": kind}))
 
 
 def template_of(kind: str, values: Mapping[str, Any] = {}) -> Manifest:
     """The pod template of a run of that kind."""
     carrier = "TrainingRuntime" if kind == "TrainJob" else kind
-    [template] = pod_templates(find(carrier, merged({"kind": kind}, values)))
+    [template] = pod_templates(find(carrier, merged(values, {"kind": kind})))
     return template
 
 

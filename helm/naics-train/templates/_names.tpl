@@ -21,10 +21,17 @@ At most 41 characters: the run adds a dash and 8 digits, and the host name of a 
 {{- $full -}}
 {{- end }}
 
-{{/* Name of this run: it changes with everything of the run that cannot be changed in place. */}}
+{{/*
+Name of this run: it changes with everything of the run that cannot be changed in place. It is worked
+out once and kept beside the values, since every template asks for it.
+*/}}
 {{- define "naics-train.run" -}}
-{{- $parts := list (include "naics-train.configYaml" .) (include "naics-train.spec" (dict "root" . "run" "RUN" "hashed" true)) -}}
-{{- printf "%s-%s" (include "naics-train.fullname" .) (join "\n" $parts | sha256sum | trunc 8) -}}
+{{- if not (hasKey .Values "_run") -}}
+{{- $spec := include "naics-train.spec" (dict "root" . "run" "RUN" "hashed" true) -}}
+{{- $digest := printf "%s\n%s" (include "naics-train.configYaml" .) $spec | sha256sum | trunc 8 -}}
+{{- $_ := set .Values "_run" (printf "%s-%s" (include "naics-train.fullname" .) $digest) -}}
+{{- end -}}
+{{- get .Values "_run" -}}
 {{- end }}
 
 {{/* What the labels of an object and of a pod have in common. */}}

@@ -53,7 +53,7 @@ imagePullSecrets:
 securityContext:
   runAsNonRoot: true
   {{- range $key := list "runAsUser" "runAsGroup" "fsGroup" }}
-  {{- if not (kindIs "invalid" (get $.Values.podSecurity $key)) }}
+  {{- if hasKey $.Values.podSecurity $key }}  {{- /* helm drops a key that is null */}}
   {{ $key }}: {{ int (get $.Values.podSecurity $key) }}
   {{- end }}
   {{- end }}
@@ -83,10 +83,14 @@ capabilities:
 {{- end }}
 {{- end }}
 {{- with $values.topologySpreadConstraints }}
-{{- $selector := dict "labelSelector" (dict "matchLabels" (dict "naics.dev/run" $.run)) }}
 topologySpreadConstraints:
   {{- range . }}
-  - {{ ternary . (merge (dict) . $selector) (hasKey . "labelSelector") | toYaml | nindent 4 | trim }}
+  - {{ toYaml . | nindent 4 | trim }}
+    {{- if not (hasKey . "labelSelector") }}
+    labelSelector:
+      matchLabels:
+        naics.dev/run: {{ $.run }}
+    {{- end }}
   {{- end }}
 {{- end }}
 {{- end }}
