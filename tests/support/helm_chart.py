@@ -70,22 +70,29 @@ def render(
         "is_upgrade": is_upgrade,
         "is_install": not is_upgrade,
     }
-    text = _native.call_string(
-        "helm_render",
-        (chart or loaded())._raw(),
-        json.dumps(merged(BASE, values)),
-        json.dumps(options),
-    )
+    given = json.dumps(merged(BASE, values), sort_keys=True)
+    if chart is None:
+        return dict(_rendered(given, json.dumps(options)))
+    return _call(chart, given, json.dumps(options))
+
+
+@functools.lru_cache(maxsize=1024)
+def _rendered(values: str, options: str) -> dict[str, str]:
+    return _call(loaded(), values, options)
+
+
+def _call(chart: helm.Chart, values: str, options: str) -> dict[str, str]:
+    text = _native.call_string("helm_render", chart._raw(), values, options)
     prefix = f"{CHART.name}/templates/"
     return {path.removeprefix(prefix): body for path, body in json.loads(text).items()}
 
 
 def objects(values: Mapping[str, Any] = {}, **options: Any) -> list[Manifest]:
-    """The objects of a rendering, those of hooks and of the test too."""
+    """The objects of a rendering, those of hooks and of the test too. Not to be changed."""
     return list(_parsed(json.dumps(values, sort_keys=True), json.dumps(options)))
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=1024)
 def _parsed(values: str, options: str) -> tuple[Manifest, ...]:
     texts = render(json.loads(values), **json.loads(options))
     bodies = [text for path, text in texts.items() if not path.endswith(".txt") and text.strip()]

@@ -1,5 +1,6 @@
 """templates/pytorchjob.yaml: what the operator v1 and its webhook ask of a PyTorchJob."""
 
+import copy
 import re
 from typing import Any
 
@@ -16,22 +17,41 @@ def webhook_problems(job: dict[str, Any]) -> list[str]:
         found.append("a replica type is neither Master nor Worker")
     if "elasticPolicy" in spec and "Worker" not in spec["pytorchReplicaSpecs"]:
         found.append("elasticPolicy without Worker")
-    if "elasticPolicy" in spec and "nProcPerNode" in spec["elasticPolicy"]:
+    if "nProcPerNode" in spec.get("elasticPolicy", {}):
         found.append("elasticPolicy.nProcPerNode beside nprocPerNode")
-    for kind, replica in spec["pytorchReplicaSpecs"].items():
-        least, most = (1, 1) if kind == "Master" else (1, 10**6)
-        if not least <= replica.get("replicas", 0) <= most:
-            found.append(f"{kind}: replicas")
-        containers = replica["template"]["spec"]["containers"]
-        if "pytorch" not in [container["name"] for container in containers]:
-            found.append(f"{kind}: no container pytorch")
-        if not all(container.get("image") for container in containers):
-            found.append(f"{kind}: a container without image")
-        if replica["restartPolicy"] not in ("Always", "OnFailure", "Never", "ExitCode"):
-            found.append(f"{kind}: restartPolicy")
     if spec["runPolicy"]["cleanPodPolicy"] not in ("Running", "All", "None"):
         found.append("cleanPodPolicy")
+    for kind, replica in spec["pytorchReplicaSpecs"].items():
+        found += [f"{kind}: {problem}" for problem in replica_problems(kind, replica)]
     return found
+
+
+def replica_problems(kind: str, replica: dict[str, Any]) -> list[str]:
+    found = []
+    if not 1 <= replica.get("replicas", 0) <= (1 if kind == "Master" else 10**6):
+        found.append("replicas")
+    containers = replica["template"]["spec"]["containers"]
+    if "pytorch" not in [container["name"] for container in containers]:
+        found.append("no container pytorch")
+    if not all(container.get("image") for container in containers):
+        found.append("a container without image")
+    if replica["restartPolicy"] not in ("Always", "OnFailure", "Never", "ExitCode"):
+        found.append("restartPolicy")
+    return found
+
+
+def test_the_rules_of_the_webhook_are_rules() -> None:
+    job = copy.deepcopy(run_of("PyTorchJob"))
+    worker = job["spec"]["pytorchReplicaSpecs"]["Worker"]
+    job["metadata"]["name"] = "1st"
+    job["spec"]["pytorchReplicaSpecs"] = {"Workers": worker, "Master": {**worker, "replicas": 2}}
+    job["spec"]["elasticPolicy"] = {"nProcPerNode": 1}
+    job["spec"]["runPolicy"]["cleanPodPolicy"] = "Nothing"
+    worker["restartPolicy"] = "Sometimes"
+    worker["template"]["spec"]["containers"] = [{"name": "trainer"}]
+    assert (
+        len(webhook_problems(job)) == 11
+    )  # Master: replicas; both: container, image, restartPolicy
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

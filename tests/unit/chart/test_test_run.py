@@ -1,5 +1,6 @@
 """templates/tests/test-run.yaml: what `helm test` starts."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ def test_it_scrapes_every_process_of_every_pod(kind: str, host: str) -> None:
     values = {"kind": kind, "nodes": 2, "gpu": {"count": 2}}
     run = find("ConfigMap", values)["metadata"]["name"]
     given = arguments(values)
-    urls = [value for flag, value in zip(given, given[1:], strict=False) if flag == "--metrics"]
+    urls = [value for flag, value in itertools.pairwise(given) if flag == "--metrics"]
     assert urls == [
         f"http://{host.format(run=run, node=node)}:{port}/metrics"
         for node in (0, 1)
