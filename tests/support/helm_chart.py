@@ -2,12 +2,16 @@
 
 import functools
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import helm_python as helm
 import yaml
+
+os.environ.setdefault("GOGC", "400")  # helm is Go, and collects its garbage half of the time
+
+import helm_python as helm
 from helm_python import _native
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -35,8 +35,11 @@
 {{- end -}}
 {{- end }}
 
+{{/* Whether a run has ended, or was stopped by `job cancel` and is kept suspended. */}}
 {{- define "naics-train.finished" -}}
-{{- $finished := false -}}
+{{- $suspended := or (dig "spec" "suspend" false .) (dig "spec" "runPolicy" "suspend" false .) -}}
+{{- $cancelled := hasKey (dig "metadata" "annotations" dict .) "naics.dev/cancelled" -}}
+{{- $finished := and $suspended $cancelled -}}
 {{- range dig "status" "conditions" list . -}}
 {{- if and (has .type (list "Succeeded" "Complete" "Completed" "Failed")) (eq (toString .status) "True") -}}
 {{- $finished = true -}}

@@ -36,7 +36,7 @@ out once and kept beside the values, since every template asks for it.
 
 {{/* What the labels of an object and of a pod have in common. */}}
 {{- define "naics-train.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "naics-train.name" . }}
+app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 

@@ -25,9 +25,9 @@ def test_it_runs_before_an_upgrade_and_is_gone_after_it() -> None:
 def test_it_cancels_every_run_of_the_release_but_this(kind: str) -> None:
     [container] = cancel({"kind": kind})["spec"]["template"]["spec"]["containers"]
     run = run_of(kind)["metadata"]["name"]
-    selector = f"app.kubernetes.io/instance=demo,naics.dev/run,naics.dev/run!={run}"
-    assert container["args"][:6] == [
-        *("job", "cancel", "--namespace", "training", "--selector", selector)
+    assert container["args"][:-2] == [
+        *("job", "cancel", "--namespace", "training", "--release", "demo", "--except", run),
+        "--delete",
     ]
 
 

@@ -12,7 +12,10 @@ def test_it_covers_every_kind_a_release_may_have_had() -> None:
         group = run_of(kind)["apiVersion"].rpartition("/")[0]
         verbs = granted.pop((group, f"{kind.lower()}s"))
         assert verbs == {"get", "list", "watch", "patch", "delete"}
-    assert granted == {("", "pods"): {"get", "list", "watch"}}
+    assert granted == {
+        ("", "pods"): {"get", "list", "watch"},
+        ("kueue.x-k8s.io", "workloads"): {"list", "patch"},
+    }
 
 
 def test_it_is_there_before_the_job() -> None:

@@ -26,7 +26,7 @@ def beside(tmp_path: Path) -> Charts:
     """The chart as it is on a cluster that holds some objects."""
 
     def load(found: list[dict[str, Any]]) -> helm.Chart:
-        folder = tmp_path / "chart"
+        folder = tmp_path / f"chart-{len(list(tmp_path.iterdir()))}"
         shutil.copytree(CHART, folder)
         (folder / "found.json").write_text(json.dumps(found))
         (folder / "templates" / "probe.yaml").write_text(PROBE)
@@ -68,6 +68,21 @@ def test_a_run_that_goes_on_is_not_joined_by_another(
 )
 def test_one_that_has_ended_is(beside: Charts, kind: str, condition: str) -> None:
     assert "checked" in render({}, chart=beside([ended(kind, condition)]))["probe.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [("PyTorchJob", {"runPolicy": {"suspend": True}}), ("Job", {"suspend": True})],
+)
+def test_one_that_was_cancelled_is_but_not_one_that_only_waits(
+    beside: Charts, kind: str, spec: dict[str, Any]
+) -> None:
+    cancelled = {"annotations": {"naics.dev/cancelled": "2026-01-01T00:00:00+00:00"}}
+    stopped, waiting = live(kind, spec=spec, metadata=cancelled), live(kind, spec=spec)
+    resumed = live(kind, metadata=cancelled)
+    assert "checked" in render({}, chart=beside([stopped]))["probe.yaml"]
+    for found in (waiting, resumed):
+        assert "not finished" in refusal({}, chart=beside([stopped, found]))
 
 
 def test_a_condition_that_is_no_longer_true_is_no_end(beside: Charts) -> None:

@@ -78,6 +78,9 @@ def test_a_newer_chart_alone_changes_no_pod(kind: str) -> None:
 
 
 def test_long_names_leave_room_for_the_pods() -> None:
+    named = find("PyTorchJob", {"nameOverride": "other"})["metadata"]
+    assert named["name"].startswith("demo-other-")
+    assert named["labels"]["app.kubernetes.io/name"] == "naics-train"  # by which runs are found
     longest = find("PyTorchJob", {"nameOverride": "x" * 60}, name="r" * 53)["metadata"]["name"]
     assert len(f"{longest}-worker-0-999") <= 63
     given = find("PyTorchJob", {"fullnameOverride": "mine"})["metadata"]["name"]
