@@ -29,15 +29,17 @@ envFrom:
 ports:
   - name: pytorchjob-port
     containerPort: 29400
+    protocol: TCP  # part of the key where a server merges ports
   {{- if $values.metrics.enabled }}
   {{- range $rank := until (include "naics-train.nproc" $root | int) }}
   - name: metrics-{{ $rank }}
     containerPort: {{ add $values.metrics.port $rank }}
+    protocol: TCP
   {{- end }}
   {{- end }}
 {{- include "naics-train.probes" $root }}
 resources:
-  {{- include "naics-train.resources" $root | nindent 2 }}
+  {{- include "naics-train.resources" $root | trim | nindent 2 }}
 securityContext:
   {{- include "naics-train.containerSecurity" $root | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
@@ -119,10 +121,16 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
+{{/* Quantities as text, which a server that merges types asks for. */}}
 {{- define "naics-train.resources" -}}
-{{- $resources := deepCopy .Values.resources -}}
-{{- if gt (int .Values.gpu.count) 0 -}}
-{{- $_ := set $resources "limits" (set $resources.limits .Values.gpu.resource (int .Values.gpu.count)) -}}
-{{- end -}}
-{{- toYaml $resources -}}
+{{- range $part := list "requests" "limits" }}
+{{- $quantities := deepCopy (get $.Values.resources $part) -}}
+{{- if and (eq $part "limits") (gt (int $.Values.gpu.count) 0) -}}
+{{- $_ := set $quantities $.Values.gpu.resource (int $.Values.gpu.count) -}}
+{{- end }}
+{{ $part }}:
+  {{- range $name, $quantity := $quantities }}
+  {{ $name }}: {{ toString $quantity | quote }}
+  {{- end }}
+{{- end }}
 {{- end }}

@@ -88,9 +88,19 @@ def test_more_environment_is_passed_on(kind: str) -> None:
 def test_gpus_are_a_limit_and_a_process_each(kind: str) -> None:
     values = {"gpu": {"count": 2, "resource": "amd.com/gpu"}}
     container = container_of(kind, values)
-    assert container["resources"]["limits"]["amd.com/gpu"] == 2
+    assert container["resources"]["limits"]["amd.com/gpu"] == "2"
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert {port["protocol"] for port in container["ports"]} == {"TCP"}
     assert ports == {"pytorchjob-port": 29400, "metrics-0": 9400, "metrics-1": 9401}
+
+
+def test_quantities_are_text(kind: str) -> None:
+    """Server-side apply of older clusters takes no number for a quantity."""
+    own: dict[str, Any] = {"rdma/hca": 1, "cpu": 8}
+    values = {"resources": {"requests": own, "limits": {"rdma/hca": 1}}}
+    resources = container_of(kind, values)["resources"]
+    assert resources["requests"] == {"cpu": "8", "memory": "16Gi", "rdma/hca": "1"}
+    assert resources["limits"] == {"memory": "16Gi", "nvidia.com/gpu": "1", "rdma/hca": "1"}
 
 
 def test_without_gpus_none_is_asked_for(kind: str) -> None:
