@@ -49,6 +49,12 @@ USE = """\
 """
 
 Manifest = dict[str, Any]
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read(text: str) -> Any:
+    """Parse one document of YAML."""
+    return yaml.load(text, Loader=LOADER)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -78,7 +84,7 @@ def dump(*items: Any) -> str:
 def value_rows() -> Iterator[tuple[str, str, str]]:
     """Key, default and meaning of every value, in the order of values.yaml."""
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
-    defaults = yaml.safe_load(text)
+    defaults = read(text)
     comment: list[str] = []
     path: list[tuple[int, str]] = []
     for line in text.splitlines():
@@ -118,12 +124,12 @@ def readme() -> dict[Path, str]:
 
 def rendered(values: Path) -> list[Manifest]:
     """The chart's objects without hooks and without what only helm reads, under fixed names."""
-    base = yaml.safe_load((VALUES / "base.yaml").read_text(encoding="utf-8"))
-    own = yaml.safe_load(values.read_text(encoding="utf-8"))
+    base = read((VALUES / "base.yaml").read_text(encoding="utf-8"))
+    own = read(values.read_text(encoding="utf-8"))
     with helm.Chart.load(CHART) as chart:
         texts = chart.render(_merged(base, own), name="naics-train", namespace="naics")
     bodies = [text for path, text in texts.items() if not path.endswith(".txt") and text.strip()]
-    items = [yaml.safe_load(body) for body in bodies]
+    items = [read(body) for body in bodies]
     [config] = [item for item in items if item["kind"] == "ConfigMap"]
     hashed = config["metadata"]["name"]
     return [_plain(json.loads(json.dumps(item).replace(hashed, RUN))) for item in items]
@@ -150,7 +156,7 @@ def _plain(item: Manifest) -> Manifest:
 
 def manifests() -> dict[Path, str]:
     """Every file of k8s/ that is made from the chart."""
-    namespace = yaml.safe_load((VALUES / "namespace.yaml").read_text(encoding="utf-8"))
+    namespace = read((VALUES / "namespace.yaml").read_text(encoding="utf-8"))
     base = rendered(VALUES / "base.yaml")
     files: dict[str, list[Manifest]] = {"namespace.yaml": [namespace]}
     for kind, name in FILES.items():
