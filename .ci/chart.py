@@ -35,7 +35,7 @@ HELM_LABELS = ("helm.sh/chart", "app.kubernetes.io/managed-by")
 MADE = "# Rendered from helm/naics-train by `make manifests`: change that or .ci/k8s, not this.\n"
 LONG = "# yamllint disable rule:line-length\n"  # paths of patches
 USE = """\
-# Two pods of one GPU each, with what they need but the bucket and the image naics-job, which the
+# Two pods of one GPU each, with what they need but the bucket and the image naics-train, which the
 # nodes must hold or pull from a registry you name. For a run of your own:
 #
 #   sed -i s/change-me-bucket/my-bucket/ k8s/pytorchjob.yaml

@@ -43,9 +43,9 @@ def test_the_container_has_the_name_the_kind_asks_for(kind: str) -> None:
 @pytest.mark.parametrize(
     ("image", "expected"),
     [
-        ({}, "naics-job:0.1.0-cuda"),
+        ({}, "naics-train:0.1.0-cuda"),
         ({"repository": "r.example:5000/a/b", "tag": "v1"}, "r.example:5000/a/b:v1"),
-        ({"digest": f"sha256:{'0' * 64}", "tag": "v1"}, f"naics-job@sha256:{'0' * 64}"),
+        ({"digest": f"sha256:{'0' * 64}", "tag": "v1"}, f"naics-train@sha256:{'0' * 64}"),
     ],
     ids=["default", "tag", "digest"],
 )
@@ -108,7 +108,7 @@ def test_without_gpus_none_is_asked_for(kind: str) -> None:
     container = container_of(kind, values)
     assert set(container["resources"]["limits"]) == {"memory"}
     assert "3" in container["args"]
-    assert container["image"] == "naics-job:0.1.0-cpu"
+    assert container["image"] == "naics-train:0.1.0-cpu"
 
 
 def test_mounts_are_where_the_image_looks(kind: str) -> None:

@@ -21,7 +21,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "fullnameOverride": ("other", {}),
     "commonLabels": ({"team": "a"}, {}),
     "commonAnnotations": ({"team": "a"}, {}),
-    "image.repository": ("registry.example/naics-job", {}),
+    "image.repository": ("registry.example/naics-train", {}),
     "image.tag": ("other", {}),
     "image.digest": (f"sha256:{'1' * 64}", {}),
     "image.flavor": ("cpu", CPU),
@@ -95,7 +95,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "events.enabled": (True, {}),
     "test.enabled": (False, {}),
     "test.scrape": (False, {}),
-    "test.timeoutSeconds": (60, {}),
+    "test.timeoutSeconds": (90, {}),
 }
 
 

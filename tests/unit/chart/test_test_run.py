@@ -50,6 +50,7 @@ def test_it_scrapes_every_process_of_every_pod(kind: str, host: str) -> None:
         for port in (9400, 9401)
     ]
     assert given[given.index("--ranks") + 1] == "4"
+    assert given[given.index("--timeout") + 1] == "270"  # so that it can tell what it waited for
 
 
 def test_the_scrape_may_be_left_out() -> None:
