@@ -2,22 +2,25 @@
 
 {{- define "naics-train.checkCluster" -}}
 {{- if lookup "v1" "ServiceAccount" .Release.Namespace "default" -}}
-{{- $version := include "naics-train.apiVersion" .Values.kind -}}
-{{- if not (.Capabilities.APIVersions.Has (printf "%s/%s" $version .Values.kind)) -}}
-{{- fail (printf "kind is %s, but this cluster does not know %s of %s: install its operator, or set kind=Job" .Values.kind .Values.kind $version) -}}
-{{- end -}}
+{{- include "naics-train.checkKnown" . -}}
 {{- $secret := .Values.s3.existingSecret -}}
 {{- if and $secret (not (lookup "v1" "Secret" .Release.Namespace $secret)) -}}
 {{- fail (printf "s3.existingSecret: there is no Secret %s in namespace %s: create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" $secret .Release.Namespace) -}}
 {{- end -}}
-{{- $objects := list -}}
-{{- range $kind := list "PyTorchJob" "TrainJob" "JobSet" "Job" -}}
-{{- $version := include "naics-train.apiVersion" $kind -}}
-{{- if $.Capabilities.APIVersions.Has (printf "%s/%s" $version $kind) -}}
-{{- $objects = concat $objects (dig "items" list (lookup $version $kind $.Release.Namespace "")) -}}
+{{- /* Of this kind only: whoever may not list the others could install nothing. */ -}}
+{{- $found := lookup (include "naics-train.apiVersion" .Values.kind) .Values.kind .Release.Namespace "" -}}
+{{- include "naics-train.checkLive" (dict "root" . "objects" (dig "items" list $found)) -}}
 {{- end -}}
+{{- end }}
+
+{{/* Refuse what the cluster has no definition of. */}}
+{{- define "naics-train.checkKnown" -}}
+{{- $version := include "naics-train.apiVersion" .Values.kind -}}
+{{- if not (.Capabilities.APIVersions.Has (printf "%s/%s" $version .Values.kind)) -}}
+{{- fail (printf "kind is %s, but this cluster does not know %s of %s: install its operator, or set kind=Job" .Values.kind .Values.kind $version) -}}
 {{- end -}}
-{{- include "naics-train.checkLive" (dict "root" . "objects" $objects) -}}
+{{- if and .Values.podMonitor.enabled (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PodMonitor")) -}}
+{{- fail "podMonitor.enabled is true, but this cluster does not know PodMonitor: install the Prometheus operator, or set podMonitor.enabled=false" -}}
 {{- end -}}
 {{- end }}
 

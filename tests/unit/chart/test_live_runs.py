@@ -16,6 +16,9 @@ from helm_chart import CHART, KINDS, merged, refusal, render, run_of
 PROBE = """\
 {{- $objects := .Files.Get "found.json" | fromJsonArray }}
 {{- include "naics-train.checkLive" (dict "root" . "objects" $objects) }}
+{{- if .Files.Get "ask.txt" }}
+{{- include "naics-train.checkKnown" . }}
+{{- end }}
 checked: true
 """
 Charts = Callable[[list[dict[str, Any]]], helm.Chart]
@@ -111,3 +114,32 @@ def test_objects_of_others_do_not_matter(beside: Charts, labels: dict[str, str])
     other = live("Job", metadata={"labels": labels})
     bare = {"kind": "Job", "metadata": {"name": "bare"}}
     assert "checked" in render({}, chart=beside([other, bare]))["probe.yaml"]
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> helm.Chart:
+    """The chart, asking what the cluster has definitions of."""
+    folder = tmp_path / "asking"
+    shutil.copytree(CHART, folder)
+    (folder / "found.json").write_text("[]")
+    (folder / "ask.txt").write_text("yes")
+    (folder / "templates" / "probe.yaml").write_text(PROBE)
+    return helm.Chart.load(folder)
+
+
+@pytest.mark.parametrize("kind", ["PyTorchJob", "TrainJob", "JobSet"])
+def test_a_cluster_without_the_operator_is_told_apart(asking: helm.Chart, kind: str) -> None:
+    message = refusal({"kind": kind}, chart=asking)
+    assert f"kind is {kind}, but this cluster does not know {kind}" in message
+    assert "set kind=Job" in message
+    known = [f"{run_of(kind)['apiVersion']}/{kind}"]
+    assert "checked" in render({"kind": kind}, chart=asking, api_versions=known)["probe.yaml"]
+
+
+def test_a_monitor_needs_its_operator_too(asking: helm.Chart) -> None:
+    known = ["batch/v1/Job"]
+    assert "checked" in render({"kind": "Job"}, chart=asking, api_versions=known)["probe.yaml"]
+    monitor = {"kind": "Job", "podMonitor": {"enabled": True}}
+    assert "podMonitor.enabled=false" in refusal(monitor, chart=asking, api_versions=known)
+    known.append("monitoring.coreos.com/v1/PodMonitor")
+    assert "checked" in render(monitor, chart=asking, api_versions=known)["probe.yaml"]

@@ -56,7 +56,6 @@ def test_what_cannot_be_changed_in_place_changes_the_name(kind: str, change: Any
         {"podMonitor": {"enabled": True}},
         {"networkPolicy": {"enabled": True}},
         {"test": {"scrape": False}},
-        {"commonAnnotations": {}},
     ],
     ids=str,
 )
