@@ -28,9 +28,12 @@ kueue.x-k8s.io/priority-class: {{ . }}
 {{ include "naics-train.fullname" . }}-cancel
 {{- end }}
 
-{{/* Annotations of a hook that runs before an upgrade, at the weight given, and is gone after it. */}}
+{{/*
+Annotations of a hook that runs before anything else, at the weight given, and is gone after it. Before
+an install too: the release may have left a run when it was uninstalled.
+*/}}
 {{- define "naics-train.hookAnnotations" -}}
-helm.sh/hook: pre-upgrade
+helm.sh/hook: pre-install,pre-upgrade,pre-rollback
 helm.sh/hook-weight: {{ . | quote }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}

@@ -14,9 +14,9 @@ def cancel(values: dict[str, Any] | None = None) -> dict[str, Any]:
     return job
 
 
-def test_it_runs_before_an_upgrade_and_is_gone_after_it() -> None:
+def test_it_runs_before_the_new_run_and_is_gone_after_it() -> None:
     notes = cancel()["metadata"]["annotations"]
-    assert notes["helm.sh/hook"] == "pre-upgrade"
+    assert notes["helm.sh/hook"] == "pre-install,pre-upgrade,pre-rollback"
     assert notes["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
     assert "helm.sh/resource-policy" not in notes
 

@@ -19,7 +19,11 @@ def test_it_covers_every_kind_a_release_may_have_had() -> None:
 
 
 def test_it_is_there_before_the_job() -> None:
-    items = [item for item in objects({"run": {"replace": True}}) if hook(item) == "pre-upgrade"]
+    items = [
+        item
+        for item in objects({"run": {"replace": True}})
+        if hook(item) == "pre-install,pre-upgrade,pre-rollback"
+    ]
     weight = {i["kind"]: int(i["metadata"]["annotations"]["helm.sh/hook-weight"]) for i in items}
     assert weight["Role"] < weight["RoleBinding"] < weight["Job"]
     assert weight["ServiceAccount"] < weight["Job"]
