@@ -30,7 +30,7 @@ def maker() -> ModuleType:
 def built(folder: str) -> list[dict[str, Any]]:
     """The objects of a kustomization, built by kubectl."""
     kubectl = Path(sysconfig.get_path("scripts")) / "kubectl"
-    command = [kubectl, "kustomize", str(ROOT / "k8s" / folder)]
+    command = [str(kubectl), "kustomize", str(ROOT / "k8s" / folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return list(yaml.load_all(done.stdout, Loader=LOADER))
 
