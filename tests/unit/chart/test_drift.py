@@ -1,6 +1,7 @@
 """What is made from the chart is what the chart makes, and builds what it should."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sysconfig
@@ -12,7 +13,9 @@ import custom_resources
 import pod_security
 import pytest
 import yaml
-from helm_chart import CHART, LOADER, ROOT, merged, pod_templates
+from helm_chart import CHART, LOADER, ROOT, load_yaml, merged, pod_templates
+
+from naics_job.config.load import load_config
 
 OVERLAYS = ("cpu-smoke", "gpu-2x8")
 
@@ -96,12 +99,18 @@ def test_an_overlay_makes_what_the_chart_makes(maker: ModuleType, name: str) -> 
 
 
 @pytest.mark.parametrize("folder", ["base", *(f"overlays/{name}" for name in OVERLAYS)])
-def test_what_is_built_is_valid(folder: str) -> None:
+def test_what_is_built_is_valid(folder: str, tmp_path: Path) -> None:
     items = built(folder)
     pods = [pod for item in items for pod in pod_templates(item)]
     assert [pod_security.violations(pod) for pod in pods] == [[]]
     custom = [item for item in items if item["kind"] in custom_resources.FILES]
     assert [custom_resources.violations(item) for item in custom] == [[], []]
+    [config] = [item for item in items if item["kind"] == "ConfigMap"]
+    settings = tmp_path / "config.yaml"
+    written = load_yaml(config["data"]["config.yaml"])
+    written.pop("metrics")  # checked with the exporter's settings
+    settings.write_text(json.dumps(written))
+    assert load_config(settings).config.dirs.checkpoint_dir.startswith("s3://")
     [namespace] = [item for item in items if item["kind"] == "Namespace"]
     enforced = namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
     assert enforced == "restricted"
