@@ -96,6 +96,10 @@ class Stop:
             StopNow: a signal came before.
         """
         self.check()
+        self.ignore()
+
+    def ignore(self) -> None:
+        """From here on signals mean nothing, whatever came before; `noticed` still sees them."""
         self._over = True
 
     def check(self) -> None:
