@@ -1,7 +1,8 @@
 # Everything a developer runs. Needs Python 3.11 or newer and make; uv is fetched when missing.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart quickstart-s3 s3 test check format lint types lock smoke bench clean
+.PHONY: help setup quickstart quickstart-s3 s3 test check format lint types lock smoke docs bench
+.PHONY: clean
 
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
@@ -78,6 +79,9 @@ lock: setup  ## renew requirements.lock (Linux x86-64, Python 3.11)
 .PHONY: lock-check
 lock-check: setup
 	$(BIN)/python .ci/lock.py
+
+docs: setup  ## renew docs/metrics.md from the catalogue of metrics
+	$(BIN)/python -m naics_job.observability.document > docs/metrics.md
 
 bench: setup  ## every benchmark of benchmarks/
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

@@ -101,7 +101,6 @@ class ExporterCallback(pl.Callback):
         readings.set("naics_training_tokens_total", float(throughput.num_tokens))
         readings.add("naics_training_codes_total", float(module.step_encoder.step_codes))
         masked = float(module.planner.num_masked)
-        readings.set("naics_curriculum_masked_negatives", masked)
         readings.add("naics_curriculum_masked_negatives_total", masked)
 
     def _note_tensors(self, trainer: pl.Trainer, module: NaicsModule, batch: Any) -> None:
