@@ -75,7 +75,8 @@ class NegativePlanner:
         self.exclusion_share = config.curriculum.exclusion_share
         self.strategy = config.false_negatives.strategy
         self.static = config.sampling.sans_static if _is_static(config) else None
-        self.mined: IntArray | None = None  # [batch, any] of the newest step, -1 where none
+        # anchors [batch] of the newest step and what was mined [batch, any], -1 where none
+        self.mined: tuple[IntArray, IntArray] | None = None
         self.num_masked = 0  # pairs that the clusters took out of the newest step's negatives
 
     def choose(self, batch: AnchorBatch, state: PhaseState) -> IntArray:
@@ -95,8 +96,9 @@ class NegativePlanner:
         shares = Shares.of(state, k, chance)
         if not shares.num_hard + shares.num_router:
             return self.sampler.draw(anchors, k, alpha, threshold, self.exclusion_share, draws)
-        self.mined = self._mine(anchors, shares, state)
-        return self._fill(anchors, self.mined, state, draws)
+        mined = self._mine(anchors, shares, state)
+        self.mined = anchors, mined
+        return self._fill(anchors, mined, state, draws)
 
     def _mine(self, anchors: IntArray, shares: Shares, state: PhaseState) -> IntArray:
         """Hardest and router-guided codes, disjoint: `[batch, hard + router]`, -1 where none."""
