@@ -102,7 +102,7 @@ def _run(attempt: Attempt) -> RunRecord:
 
 def _tell_run(attempt: Attempt, plan: ResumePlan) -> None:
     """Let log lines, the launcher and metrics know which run this is."""
-    bind(run=plan.run_id)
+    bind(run=plan.run_id, step=None, phase=None)
     note_run(checkpoint_root(attempt.config), plan.run_id)
     if attempt.telemetry is not None:
         attempt.telemetry.begin(attempt.loaded, plan.run_id)
