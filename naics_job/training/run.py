@@ -78,6 +78,7 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
     started = time.monotonic()
     with listening() as stop, telemetry(loaded.config, stop) as shown:
         try:
+            stop.heed()
             with process_group(trains_on_gpu(loaded.config), stop):
                 return _run(Attempt(loaded, options, stop, started, shown))
         except StopNow as error:
