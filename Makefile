@@ -1,7 +1,8 @@
 # Everything a developer runs. Needs Python 3.11 or newer and make; uv is fetched when missing.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart quickstart-s3 s3 test check format lint types lock smoke chart manifests dev bench clean
+.PHONY: help setup quickstart quickstart-s3 s3 test check format lint types lock smoke chart
+.PHONY: manifests dev docs bench clean
 
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
@@ -97,6 +98,9 @@ manifests-check: setup
 # removes the run again. Metrics of the pods are at http://localhost:9400/metrics meanwhile.
 dev:  ## build the CPU image and run it on kind or minikube with a development S3
 	skaffold dev --profile dev --port-forward=pods
+
+docs: setup  ## renew docs/metrics.md from the catalogue of metrics
+	$(BIN)/python -m naics_job.observability.document > docs/metrics.md
 
 bench: setup  ## every benchmark of benchmarks/
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

@@ -21,7 +21,12 @@ from naics_job.observability.heartbeat import note_run, note_summary, rest
 from naics_job.observability.logs import bind, event
 from naics_job.stopping import Stop, StopNow, StoppedBySignalError, listening
 from naics_job.storage.files import join
-from naics_job.training.assembly import build_callbacks, build_trainer, note_progress
+from naics_job.training.assembly import (
+    build_callbacks,
+    build_trainer,
+    note_progress,
+    with_exporter,
+)
 from naics_job.training.build import Job, build_inputs, build_job, trains_on_gpu
 from naics_job.training.callbacks.checkpointing import AGAIN
 from naics_job.training.finish import is_done, limits_of, stopped_short, time_limit_of
@@ -30,6 +35,7 @@ from naics_job.training.preflight import check_folders, check_run, warn_of_plan
 from naics_job.training.publish import publish
 from naics_job.training.record import RunRecord
 from naics_job.training.start import frozen_facts, load_weights, open_store
+from naics_job.training.telemetry import Telemetry, telemetry
 from naics_job.training.trainer import check_trainer
 
 log = logging.getLogger(__name__)
@@ -47,12 +53,14 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start of a run: what was asked, who may stop it, and when it began (monotonic clock)."""
+    """One start of a run: what was asked, who may stop it, when it began (monotonic clock), and
+    what shows it to the outside."""
 
     loaded: LoadedConfig
     options: RunOptions
     stop: Stop
     started: float
+    telemetry: Telemetry | None
 
     @property
     def config(self) -> Config:
@@ -69,10 +77,11 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
         NaicsJobError: the run failed or was stopped; the record says so too.
     """
     started = time.monotonic()
-    with listening() as stop:
+    with listening() as stop, telemetry(loaded.config, stop) as shown:
         try:
+            stop.heed()
             with process_group(trains_on_gpu(loaded.config), stop):
-                return _run(Attempt(loaded, options, stop, started))
+                return _run(Attempt(loaded, options, stop, started, shown))
         except StopNow as error:
             raise stop.error("before it began", SAME) from error
 
@@ -83,20 +92,22 @@ def _run(attempt: Attempt) -> RunRecord:
     attempt = replace(attempt, options=options)
     exclusive = try_store(config, options.skip_validation)
     plan = shared_plan(options.ckpt_path, config)
-    _tell_run(config, plan)
+    _tell_run(attempt, plan)
     if options.ckpt_path == "auto" and is_done(plan, config):
         return _already_finished(attempt.loaded, plan)
     with held_lease(config, plan.run_id, exclusive) as lease:
         if broadcast_object(lease is not None and lease.waited):  # the holder may have saved since
             plan = shared_plan(options.ckpt_path, config)
-            _tell_run(config, plan)
+            _tell_run(attempt, plan)
         return _recorded(attempt, plan, lease)
 
 
-def _tell_run(config: Config, plan: ResumePlan) -> None:
-    """Let log lines and the launcher know which run this is."""
-    bind(run=plan.run_id)
-    note_run(checkpoint_root(config), plan.run_id)
+def _tell_run(attempt: Attempt, plan: ResumePlan) -> None:
+    """Let log lines, the launcher and metrics know which run this is."""
+    bind(run=plan.run_id, step=None, phase=None)
+    note_run(checkpoint_root(attempt.config), plan.run_id)
+    if attempt.telemetry is not None:
+        attempt.telemetry.begin(attempt.loaded, plan.run_id)
 
 
 def _recorded(attempt: Attempt, plan: ResumePlan, lease: RunLease | None) -> RunRecord:
@@ -121,7 +132,7 @@ def _recorded(attempt: Attempt, plan: ResumePlan, lease: RunLease | None) -> Run
         if record.exit_code is None:
             _note_failure(record, sys.exception())
         if is_main():
-            _write_record(record, attempt.config, attempt.started)
+            _tell_outcome(record, attempt)
     return record
 
 
@@ -151,6 +162,16 @@ def _note_failure(record: RunRecord, error: BaseException | None) -> None:
     record.status = "stopped" if isinstance(error, StoppedBySignalError) else "failed"
     record.exit_code = error.exit_code if isinstance(error, NaicsJobError) else UNEXPECTED
     record.error = str(error) if known else f"{type(error).__name__}: {error}"
+
+
+def _tell_outcome(record: RunRecord, attempt: Attempt) -> None:
+    shown = attempt.telemetry
+    record.exporter_restarts = 0 if shown is None else shown.exporter.restarts
+    try:
+        _write_record(record, attempt.config, attempt.started)
+    finally:
+        if shown is not None:
+            shown.outcome(record)
 
 
 def _write_record(record: RunRecord, config: Config, started: float) -> None:
@@ -192,7 +213,8 @@ def _execute(attempt: Attempt, plan: ResumePlan, record: RunRecord, lease: RunLe
     job, store = _prepare(attempt, plan, record)
     store.lease = lease
     parts = build_callbacks(attempt.loaded, job, store, stop, attempt.started)
-    parts.checkpoints.lost_steps = record.lost_steps
+    parts = with_exporter(parts, attempt.telemetry)
+    parts.checkpoints.lost_steps = parts.throughput.lost_steps = record.lost_steps
     trainer = build_trainer(config, plan.run_id, job, parts, done)
     record.device = str(trainer.strategy.root_device)
     if lease is not None:

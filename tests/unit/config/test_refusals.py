@@ -101,6 +101,13 @@ def test_wrong_type_names_key_value_and_type(override: str, expected: str) -> No
         ("dirs.output_dir=s3:/bucket", "a URL with ://"),
         ("dirs.log_dir=s3://bucket/logs", "a local folder"),
         ("training.trainer.enable_progress_bar=3", "true, false or null"),
+        ("metrics.port=70000", "in [0, 65000]"),
+        ("metrics.port=-1", "in [0, 65000]"),
+        ("metrics.port_taken=ignore", "one of next, fail"),
+        ("metrics.stall_s=0", "at or above 1"),
+        ("metrics.start_s=0.5", "at or above 1"),
+        ("metrics.linger_s=-1", "at or above 0"),
+        ("metrics.pushgateway=pushgateway:9091", "a URL such as http://"),
     ],
 )
 def test_value_out_of_range(override: str, expected: str) -> None:
