@@ -10,7 +10,9 @@
 {{- $config = merge $config (dict "dirs" $dirs) -}}
 {{- end -}}
 {{- $metrics := dict "enabled" .Values.metrics.enabled "port" (int .Values.metrics.port) -}}
-{{- $_ := set $config "metrics" (merge $metrics (get $config "metrics" | default dict)) -}}
+{{- /* A port that is taken would be another one than probes and monitors ask. */ -}}
+{{- $own := get $config "metrics" | default dict -}}
+{{- $_ := set $config "metrics" (merge $metrics $own (dict "port_taken" "fail")) -}}
 {{- toJson $config -}}
 {{- end }}
 
