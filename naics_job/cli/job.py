@@ -12,6 +12,7 @@ app = typer.Typer(
 app.command("render")(job_submit.render)
 app.command("submit")(job_submit.submit)
 app.command("status")(job_follow.status)
+app.command("logs")(job_follow.logs)
 app.command("wait")(job_follow.wait)
 app.command("cancel")(job_cancel.cancel)
 app.command("list")(job_follow.list_runs)

@@ -28,8 +28,10 @@ from naics_job.cli.options import Verbose
 if TYPE_CHECKING:
     from naics_job.kube.api import Cluster
     from naics_job.kube.kinds import Kind
+    from naics_job.kube.logs import Sink
     from naics_job.kube.wait import Audience, Limits
 
+TICK_S = 5.0
 AGAIN = "naics-embedder job wait {}"
 FOLLOW = typer.Option("--follow", "-f", help="Print the log of every rank meanwhile.")
 
@@ -55,6 +57,55 @@ def status(
             print(json.dumps(as_json(found, problems), indent=2))
         else:
             print(as_text(found, problems))
+
+
+def logs(
+    name: Name,
+    rank: Annotated[
+        int | None, typer.Option("--rank", metavar="N", min=0, help="Only this pod. Default: all.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the run ends.")
+    ] = False,
+    prefix: Annotated[
+        bool | None,
+        typer.Option(
+            "--prefix/--no-prefix", help="The rank before each line. Default: on a terminal."
+        ),
+    ] = None,
+    kind: KindName = None,
+    context: Context = None,
+    namespace: Namespace = None,
+    verbose: Verbose = False,
+) -> None:
+    """Print the log of every pod of a run, or of one; each line once, through restarts.
+
+    A rank is a pod here; its processes write to one log."""
+    with exit_on_error(verbose):
+        cluster = open_cluster(context, namespace, verbose)
+
+        from naics_job.kube.logs import Follower, read_logs
+        from naics_job.kube.runs import find, state
+        from naics_job.kube.watch import RunWatch
+
+        found, job = find(cluster, name, chosen_kind(kind))
+        sink = print_line(prefix)
+        if not follow:
+            pods = [p for p in state(cluster, found, job).pods if rank in (None, p.rank)]
+            read_logs(cluster, found.container, pods, sink)
+            return
+        again = "naics-embedder job logs {} --follow" + where(context, cluster)
+        with (
+            leaving_it_alone(lambda: name, again),
+            RunWatch(cluster, found, name) as watch,
+            Follower(cluster, found.container, sink, rank) as follower,
+        ):
+            for each in watch.states(TICK_S):
+                follower.update(each.pods)
+                if follower.error is not None:
+                    raise follower.error
+                if each.ended:
+                    break
 
 
 def wait(
@@ -113,7 +164,7 @@ def limits_of(timeout: float, start_grace: float) -> "Limits":
     """How long to wait; a time of 0 is no limit."""
     import math
 
-    from naics_job.kube.wait import TICK_S, Limits
+    from naics_job.kube.wait import Limits
 
     timeout = timeout or math.inf
     return Limits(timeout, start_grace, min(TICK_S, timeout))
@@ -134,7 +185,29 @@ def wait_and_tell(
 def _audience(cluster: "Cluster", kind: "Kind", follow: bool) -> Iterator["Audience"]:
     from naics_job.kube.wait import Audience
 
-    yield Audience(say)
+    if not follow:
+        yield Audience(say)
+        return
+
+    from naics_job.kube.logs import Follower
+
+    with Follower(cluster, kind.container, print_line(prefix=None), rank=None) as follower:
+        yield Audience(say, lambda state: follower.update(state.pods))
+
+
+def print_line(prefix: bool | None) -> "Sink":
+    """What prints a line of a log, with the rank in front where that is wanted.
+
+    Without a wish it stands there on a terminal; elsewhere lines stay as they were written.
+    """
+    import sys
+
+    shown = sys.stdout.isatty() if prefix is None else prefix
+
+    def put(rank: int | None, line: str) -> None:
+        print(f"[{'?' if rank is None else rank}] {line}" if shown else line, flush=True)
+
+    return put
 
 
 def where(context: str | None, cluster: "Cluster") -> str:

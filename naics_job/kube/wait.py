@@ -46,7 +46,7 @@ class Limits:
 
     timeout_s: float
     start_grace_s: float
-    tick_s: float = TICK_S
+    tick_s: float
 
 
 @dataclass(frozen=True)

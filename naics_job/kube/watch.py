@@ -109,6 +109,8 @@ class Reflector(threading.Thread):
 
     def _bear(self, error: TransientError) -> None:
         """Tell of trouble and wait: longer each time, until a watch ends well."""
+        if self.stopping.is_set():
+            return
         patience = self.cluster.timing.patience
         reason = str(error.args[0])
         event(log, logging.WARNING, "kube.watch_broken", collection=self.collection, error=reason)

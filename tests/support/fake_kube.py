@@ -50,7 +50,7 @@ class FakeKube:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.news = threading.Condition(threading.RLock())
         self._numbers = itertools.count(1)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
         self._server.owner = self  # type: ignore[attr-defined]
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -150,6 +150,11 @@ def _path(api_version: str, namespace: str, plural: str) -> str:
     return f"{root}/namespaces/{namespace}/{plural}"
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        return  # clients hang up, and so do tests
+
+
 class _Handler(BaseHTTPRequestHandler):
     """Answers one connection. Faults: "reset" hangs up (a watch: after its first event), "410",
     "500", "garbage" (a watch sends what is no JSON)."""
@@ -189,9 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._status(404, "NotFound", "the server could not find the requested resource")
         root, namespace, plural, self.name, log = match.groups()
         self.collection = f"{root}/namespaces/{namespace}/{plural}"
-        if (method, plural) in self.kube.refusals:
-            return self._status(*self.kube.refusals[method, plural])
-        self.fault = self._fault(plural)
+        subject = "log" if log else plural
+        if (method, subject) in self.kube.refusals:
+            return self._status(*self.kube.refusals[method, subject])
+        self.fault = self._fault(subject)
         if self.fault == "reset" and "watch" not in self.query and not log:
             return self._hang_up()
         if self.fault.isdigit() and self.fault != "410":
@@ -279,13 +285,15 @@ class _Handler(BaseHTTPRequestHandler):
             return self._status(404, "NotFound", f'pods "{self.name}" not found')
         since = self.query.get("sinceTime", "")[:19]  # the server takes whole seconds
         self._begin("text/plain")
-        sent = 0
+        sent, container = 0, self._container()
         while not self.kube.away:
             with self.kube.news:
+                same = self._container() == container and container[-1]
                 lines = list(self.kube.logs.get((self.name, previous), []))
-                pod = self.kube.objects[self.collection].get(self.name)
-                if len(lines) == sent and pod is not None and self._runs(pod) and not previous:
+                if len(lines) == sent and same and not previous:
                     self.kube.news.wait(0.05)
+                if self._container()[:2] != container[:2]:  # this log is that of another one
+                    return self._end(None)
             for line in lines[sent:]:
                 if line[:19] >= since:
                     self._chunk(line.encode() + b"\n")
@@ -294,16 +302,18 @@ class _Handler(BaseHTTPRequestHandler):
                         return self._hang_up()
             done = len(lines) == sent
             sent = len(lines)
-            if self.query.get("follow") != "true" or (
-                done and (previous or pod is None or not self._runs(pod))
-            ):
+            if self.query.get("follow") != "true" or (done and (previous or not same)):
                 return self._end(None)
         self._hang_up()
 
-    @staticmethod
-    def _runs(pod: Any) -> bool:
-        statuses = pod.get("status", {}).get("containerStatuses") or [{}]
-        return "running" in (statuses[0].get("state") or {})
+    def _container(self) -> tuple[str, int, bool]:
+        """Pod, number and running of the container whose log is asked for."""
+        pod = self.kube.objects[self.collection].get(self.name)
+        if pod is None:
+            return "", 0, False
+        status = (pod.get("status", {}).get("containerStatuses") or [{}])[0]
+        running = "running" in (status.get("state") or {})
+        return pod["metadata"]["uid"], status.get("restartCount", 0), running
 
     def _selected(self, found: Any) -> bool:
         labels = found["metadata"].get("labels") or {}

@@ -132,6 +132,25 @@ def test_status_of_no_run(kube: FakeKube) -> None:
     assert "job list" in result.stderr
 
 
+def test_logs_of_all_ranks_and_of_one(kube: FakeKube) -> None:
+    run("submit", "--manifest", "run.yaml")
+    end(kube, "Succeeded", 0)
+    kube.write_log(f"{RUN}-worker-0", "2026-01-01T00:00:00Z step 1", "2026-01-01T00:00:01Z step 2")
+    assert run("logs", RUN, "--rank", "0").stdout == "step 1\nstep 2\n"
+    assert run("logs", RUN, "--rank", "1").stdout == ""
+    assert run("logs", RUN, "--prefix").stdout == "[0] step 1\n[0] step 2\n"
+
+
+def test_the_log_is_followed_until_the_run_ends(kube: FakeKube) -> None:
+    run("submit", "--manifest", "run.yaml")
+    end(kube, "Failed", 78)
+    kube.write_log(f"{RUN}-worker-0", "2026-01-01T00:00:00Z only line")
+    result = run("submit", "--manifest", "run.yaml", "--follow")
+    assert result.exit_code == 78
+    assert result.stdout == f"{RUN}\nonly line\n"
+    assert run("logs", RUN, "--follow").stdout == "only line\n"
+
+
 def test_list_in_words_and_as_json(kube: FakeKube) -> None:
     assert run("list").stdout == "no runs\n"
     run("submit", "--manifest", "run.yaml")
