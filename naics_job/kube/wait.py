@@ -12,6 +12,7 @@ from naics_job.errors import ConfigError, NaicsJobError, TransientError
 from naics_job.kube.api import Cluster
 from naics_job.kube.kinds import Kind
 from naics_job.kube.pods import PodView, Problem
+from naics_job.kube.runs import state as current
 from naics_job.kube.runs import told_by_events
 from naics_job.kube.state import (
     PENDING,
@@ -75,7 +76,10 @@ def wait_for(
             audience.show(state)
             teller.tell(state)
             if state.ended:
-                return _judged(state, watch.seen.values())
+                # the watch of the pods may lag behind that of the run
+                now = current(cluster, kind, state.job)
+                audience.show(now)
+                return _judged(now, watch.seen.values())
             if state.cancelled and not any(_may_run(pod) for pod in state.pods):
                 hint = "continue it: the same naics-embedder job submit with --resume"
                 raise RunFailedError(f"{name} was cancelled at {state.cancelled}", hint, PREEMPTED)

@@ -15,6 +15,7 @@ from naics_job.kube.api import Cluster
 from naics_job.kube.failures import ApiError, NotFoundError
 from naics_job.kube.kinds import KINDS
 from naics_job.kube.wait import Audience, Limits, RunFailedError, wait_for
+from naics_job.kube.watch import Reflector
 from naics_job.storage.retry import Patience
 
 RUN = "demo-0a1b2c3d"
@@ -121,6 +122,26 @@ def test_a_pod_that_is_cleaned_up_has_told_its_code(
         wait(cluster)
     thread.join()
     assert failure.value.exit_code == 65
+
+
+def test_a_watch_of_pods_that_lags_does_not_hide_the_code(
+    cluster: Cluster, kube: FakeKube, put_job: Put, put_pod: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_job("Running")
+    put_pod(0)
+    real = Reflector._watch
+
+    def slow(self: Reflector, version: str) -> None:
+        if self.collection == "pods":
+            self.stopping.wait()
+        real(self, version)
+
+    monkeypatch.setattr(Reflector, "_watch", slow)
+    thread = later(lambda: [put_pod(0, exit_code=78), put_job("Failed")])
+    with pytest.raises(RunFailedError) as failure:
+        wait(cluster)
+    thread.join()
+    assert failure.value.exit_code == 78
 
 
 def test_without_a_pod_the_operator_is_quoted(cluster: Cluster, put_job: Put) -> None:
