@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import urllib3
 from kubernetes.client import ApiClient
@@ -14,11 +14,11 @@ from kubernetes.client.exceptions import ApiException
 
 from naics_job.errors import TransientError
 from naics_job.kube.failures import UnauthorizedError, failure_of
+from naics_job.kube.paths import Json
 from naics_job.observability.logs import event
 from naics_job.storage.retry import Patience, with_retries
 
 log = logging.getLogger(__name__)
-Json = dict[str, Any]
 Query = Mapping[str, str]
 T = TypeVar("T")
 
@@ -133,7 +133,10 @@ class Cluster:
             raise _broken(f"{method} {path}", error) from error
         finally:
             response.release_conn()
-        parsed = json.loads(data) if data else {}
+        try:
+            parsed = json.loads(data) if data else {}
+        except ValueError as error:  # a proxy's page
+            raise TransientError(f"{method} {path}: the answer is no JSON", AWAY) from error
         return Answer(parsed, _warnings(response.headers.getlist("Warning")))
 
     def _open(
@@ -176,13 +179,6 @@ class Cluster:
             raise _broken(f"{method} {path}", error) from error
         response: urllib3.HTTPResponse = answer.response
         return response
-
-
-def path_of(api_version: str, namespace: str, plural: str, *names: str) -> str:
-    """The path of a collection of a namespace, or with `names` of an object and its subresource."""
-    root = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
-    parts = ["namespaces", namespace, plural, *names]
-    return "/".join([root, *(quote(part, safe="") for part in parts)])
 
 
 def _broken(what: str, error: Exception) -> TransientError:

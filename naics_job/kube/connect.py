@@ -9,9 +9,9 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR
 
 from naics_job.errors import ConfigError
+from naics_job.kube.account import in_cluster, pod_namespace
 from naics_job.kube.api import Cluster, Timing
 
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HINT = "set KUBECONFIG or write ~/.kube/config, e.g. with your cloud's command for the cluster"
 
 
@@ -29,14 +29,9 @@ def connect(
     if files is None and (context or not in_cluster()):
         raise ConfigError("there is no kubeconfig, and this is not a pod of a cluster", HINT)
     if files is None:
-        return Cluster(account_client, namespace or _pod_namespace(), timing)
+        return Cluster(account_client, namespace or pod_namespace(), timing)
     found = _context_namespace(files, context)
     return Cluster(lambda: _config_client(files, context), namespace or found, timing)
-
-
-def in_cluster() -> bool:
-    """Whether this process has what a pod with a service account token has."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ and (ACCOUNT / "token").exists()
 
 
 def account_client() -> ApiClient:
@@ -85,11 +80,6 @@ def _context_namespace(files: str, context: str | None) -> str:
         raise ConfigError(f"--context {context}: no such context", f"the kubeconfig has: {names}")
     chosen = known[context] if context is not None else active
     return str(chosen["context"].get("namespace") or "default")
-
-
-def _pod_namespace() -> str:
-    file = ACCOUNT / "namespace"
-    return file.read_text(encoding="utf-8").strip() if file.exists() else "default"
 
 
 def _settings() -> Configuration:

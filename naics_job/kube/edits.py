@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 
 from naics_job.config.load import load_config, packaged_conf
 from naics_job.errors import ConfigError
-from naics_job.kube.api import Json
 from naics_job.kube.kinds import dig
 from naics_job.kube.manifests import Manifests
+from naics_job.kube.paths import Json
 
 KEY = "config.yaml"  # of the ConfigMap
 IMAGE_VARIABLE = "NAICS_IMAGE"

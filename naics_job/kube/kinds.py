@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from naics_job.errors import ConfigError
-from naics_job.kube.api import Json, path_of
+from naics_job.kube.paths import Json, path_of
 
 NAME = "app.kubernetes.io/name"
 TRAINER = "naics-train"  # the value of NAME on everything of ours

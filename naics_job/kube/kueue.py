@@ -1,8 +1,9 @@
 """Runs in a queue of Kueue: it suspends and starts them, and undoes what others do about that."""
 
-from naics_job.kube.api import MERGE, Cluster, Json, path_of
+from naics_job.kube.api import MERGE, Cluster
 from naics_job.kube.failures import ApiError, NotFoundError
 from naics_job.kube.kinds import QUEUE, dig
+from naics_job.kube.paths import Json, path_of
 
 VERSIONS = ("kueue.x-k8s.io/v1beta2", "kueue.x-k8s.io/v1beta1")
 JOB_UID = "kueue.x-k8s.io/job-uid"  # label of a workload

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from naics_job.errors import NaicsJobError, TransientError
-from naics_job.kube.api import Cluster, path_of
+from naics_job.kube.api import Cluster
 from naics_job.kube.failures import NotFoundError
+from naics_job.kube.paths import path_of
 from naics_job.kube.pods import PodView, view_of
 from naics_job.observability.logs import event
 

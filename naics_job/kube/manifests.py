@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from naics_job.errors import ConfigError, DataError
-from naics_job.kube.api import Json
 from naics_job.kube.kinds import KINDS, Kind, kind_of
+from naics_job.kube.paths import Json
 from naics_job.storage.files import read_bytes
 
 CHART = Path("helm") / "naics-train"

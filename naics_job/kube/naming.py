@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from naics_job.errors import ConfigError
-from naics_job.kube.api import Json
 from naics_job.kube.kinds import CONTENT, JOBSET_NAME, KINDS, RUN
 from naics_job.kube.manifests import Manifests
+from naics_job.kube.paths import Json
 
 DIGEST = re.compile(r"-[0-9a-f]{8}$")
 LONGEST = 52  # "-worker-123" follows in names of pods, which have 63 characters at most

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from naics_job.errors import TransientError
-from naics_job.kube.api import Json
 from naics_job.kube.kinds import dig
+from naics_job.kube.paths import Json
 
 TRANSIENT_ABOVE_128 = 128 + TransientError.exit_code  # what the launcher makes of 75 where
 KILLED = 137  # codes below 128 are final for the operator

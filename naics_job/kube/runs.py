@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from naics_job.kube.api import Cluster, Json, path_of
+from naics_job.kube.api import Cluster
 from naics_job.kube.failures import ApiError, NotFoundError
 from naics_job.kube.kinds import INSTANCE, KINDS, NAME, RUN, TRAINER, Kind, dig
+from naics_job.kube.paths import Json, path_of
 from naics_job.kube.pods import FIXES, Problem, view_of
 from naics_job.kube.state import QUEUED, SUSPENDED, RunState, state_of
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from naics_job.errors import UNEXPECTED, TransientError
-from naics_job.kube.api import Json
 from naics_job.kube.kinds import CANCELLED, QUEUE, Kind, dig
+from naics_job.kube.paths import Json
 from naics_job.kube.pods import KILLED, PodView, newest_by_rank
 
 DONE = ("Complete", "Completed", "Succeeded")

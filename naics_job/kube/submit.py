@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from naics_job.errors import NaicsJobError, TransientError
-from naics_job.kube.api import MERGE, Cluster, Json, path_of
+from naics_job.kube.api import MERGE, Cluster
 from naics_job.kube.failures import ApiError, ConflictError, NotFoundError
 from naics_job.kube.kinds import CANCELLED, CONTENT, Kind, dig, kind_of
 from naics_job.kube.kueue import is_queued, set_active
 from naics_job.kube.manifests import Manifests
+from naics_job.kube.paths import Json, path_of
 from naics_job.observability.logs import event
 
 log = logging.getLogger(__name__)

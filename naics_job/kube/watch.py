@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from naics_job.errors import NaicsJobError, TransientError
-from naics_job.kube.api import Cluster, Json, path_of
+from naics_job.kube.api import Cluster
 from naics_job.kube.failures import ExpiredError, NotFoundError
 from naics_job.kube.kinds import Kind
+from naics_job.kube.paths import Json, path_of
 from naics_job.kube.pods import PodView, view_of
 from naics_job.kube.state import RunState, state_of
 from naics_job.observability.logs import event

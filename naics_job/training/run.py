@@ -1,6 +1,7 @@
 """One run from settings to embeddings: prepare, fit, evaluate, publish, record."""
 
 import logging
+import os
 import sys
 import time
 from contextlib import nullcontext, suppress
@@ -16,6 +17,7 @@ from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
 from naics_job.distributed import broadcast_object, is_main, peers_missed, process_group
 from naics_job.errors import UNEXPECTED, NaicsJobError
+from naics_job.kube.events import EventSender, sender_in
 from naics_job.observability.heartbeat import note_run, rest
 from naics_job.observability.logs import bind, event
 from naics_job.stopping import Stop, StopNow, StoppedBySignalError, listening
@@ -23,6 +25,7 @@ from naics_job.storage.files import join
 from naics_job.training.assembly import build_callbacks, build_trainer, note_progress
 from naics_job.training.build import Job, build_inputs, build_job, trains_on_gpu
 from naics_job.training.callbacks.checkpointing import AGAIN
+from naics_job.training.callbacks.cluster_events import tell_outcome
 from naics_job.training.finish import is_done, limits_of, stopped_short, time_limit_of
 from naics_job.training.plan import held_lease, shared_plan, try_store
 from naics_job.training.preflight import check_folders, check_run, warn_of_plan
@@ -52,6 +55,7 @@ class Attempt:
     options: RunOptions
     stop: Stop
     started: float
+    events: EventSender | None = None  # of the main process, in a cluster
 
     @property
     def config(self) -> Config:
@@ -79,7 +83,8 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
 def _run(attempt: Attempt) -> RunRecord:
     config = attempt.config
     options = replace(attempt.options, ckpt_path=broadcast_object(attempt.options.ckpt_path))
-    attempt = replace(attempt, options=options)
+    events = sender_in(os.environ) if is_main() else None
+    attempt = replace(attempt, options=options, events=events)
     exclusive = try_store(config, options.skip_validation)
     plan = shared_plan(options.ckpt_path, config)
     _tell_run(config, plan)
@@ -121,6 +126,7 @@ def _recorded(attempt: Attempt, plan: ResumePlan, lease: RunLease | None) -> Run
             _note_failure(record, sys.exception())
         if is_main():
             _write_record(record, attempt.config, attempt.started)
+            tell_outcome(attempt.events, record)
     return record
 
 
@@ -191,7 +197,7 @@ def _execute(attempt: Attempt, plan: ResumePlan, record: RunRecord, lease: RunLe
     store.lease = lease
     parts = build_callbacks(attempt.loaded, job, store, stop, attempt.started)
     parts.checkpoints.lost_steps = record.lost_steps
-    trainer = build_trainer(config, plan.run_id, job, parts, done)
+    trainer = build_trainer(config, plan.run_id, job, parts, done, attempt.events)
     record.device = str(trainer.strategy.root_device)
     if lease is not None:
         lease.progress = lambda: trainer.global_step
