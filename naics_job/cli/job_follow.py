@@ -148,9 +148,9 @@ def list_runs(
         from datetime import UTC, datetime
 
         from naics_job.cli.job_view import list_json, list_text
-        from naics_job.kube.runs import all_runs, state
+        from naics_job.kube.runs import all_runs, of_release, state
 
-        runs, problems = all_runs(cluster, release)
+        runs, problems = all_runs(cluster, of_release(release) if release else None)
         states = [state(cluster, kind, job) for kind, job in runs]
         for problem in problems:
             say(f"not looked at: {problem}")

@@ -65,6 +65,13 @@ Config = Annotated[
     str | None,
     typer.Option("--config", metavar="FILE", help="Settings file to run with; is checked first."),
 ]
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check/--no-check",
+        help="Whether to check the settings first; the image may know others than this version.",
+    ),
+]
 RunName = Annotated[
     str | None,
     typer.Option("--name", metavar="NAME", help="Name of the run. Default: from its content."),
@@ -86,6 +93,7 @@ def render(
     tag: Tag = None,
     settings: Set = None,
     config: Config = None,
+    check: Check = True,
     name: RunName = None,
     run_id: RunId = None,
     namespace: Namespace = None,
@@ -100,7 +108,7 @@ def render(
 
         space = namespace or "default"
         source = Source(manifest, chart, values or (), helm_set or (), space)
-        edits = Edits(image, tag, settings or (), config)
+        edits = Edits(image, tag, settings or (), config, check)
         made = _made(source, edits, name, run_id)
         print(yaml.safe_dump_all(made.documents, sort_keys=False, allow_unicode=True), end="")
 
@@ -114,6 +122,7 @@ def submit(
     tag: Tag = None,
     settings: Set = None,
     config: Config = None,
+    check: Check = True,
     name: RunName = None,
     run_id: RunId = None,
     resume: Annotated[
@@ -141,7 +150,7 @@ def submit(
         from naics_job.kube.manifests import Source
 
         source = Source(manifest, chart, values or (), helm_set or (), cluster.namespace)
-        edits = Edits(image, tag, settings or (), config)
+        edits = Edits(image, tag, settings or (), config, check)
         made = _made(source, edits, name, run_id)
         run: str = made.job["metadata"]["name"]
         known: list[str] = []

@@ -53,14 +53,14 @@ def delete(cluster: Cluster, kind: Kind, name: str, say: Callable[[str], None]) 
     say(f"{kind.name} {name} is deleted")
 
 
-def cancel_release(
-    cluster: Cluster, release: str, keep: str | None, timeout_s: float, say: Callable[[str], None]
+def cancel_all(
+    cluster: Cluster, selector: str, keep: str | None, timeout_s: float, say: Callable[[str], None]
 ) -> list[tuple[Kind, str]]:
-    """Cancel the unfinished runs of a Helm release; returns those that were stopped.
+    """Cancel the unfinished runs with some labels; returns those that were stopped.
 
     Args:
         cluster: with the namespace.
-        release: its name.
+        selector: of their labels.
         keep: the run to leave alone: the one that is being installed.
         timeout_s: for the pods of each run to be gone.
         say: is told what is done.
@@ -68,7 +68,7 @@ def cancel_release(
     Raises:
         NaicsJobError: a kind of run cannot be looked at, or a run does not stop.
     """
-    runs, problems = all_runs(cluster, release)
+    runs, problems = all_runs(cluster, selector)
     if problems:
         hint = "grant list and get on every kind of run, so that none is overlooked"
         raise NaicsJobError("; ".join(problems), hint)

@@ -27,6 +27,7 @@ class Edits:
     tag: str | None = None
     settings: Sequence[str] = ()  # KEY=VALUE
     config: str | None = None  # path of a settings file
+    check: bool = True  # the settings, against those that this version knows
 
     @property
     def any(self) -> bool:
@@ -52,17 +53,19 @@ def apply_edits(manifests: Manifests, edits: Edits) -> None:
     for document in manifests.documents:
         if document["kind"] == "ConfigMap":
             _check_size(document)
-    _check_settings(manifests, containers[0], edits.config)
+    if edits.check:
+        _check_settings(manifests, containers[0], edits.config)
 
 
 def _containers(manifests: Manifests) -> Iterator[Json]:
     """The places of image and args, one per pod template."""
     spec = manifests.job["spec"]
-    if manifests.kind.name == "TrainJob":
-        yield _trainer(manifests)
-        return
     if manifests.kind.name == "PyTorchJob":
         templates = [each["template"] for each in spec["pytorchReplicaSpecs"].values()]
+    elif manifests.kind.name == "TrainJob":
+        templates = list(_runtime_templates(manifests))
+        if not templates:  # a runtime of the cluster: the TrainJob can still say what to run in it
+            yield spec.setdefault("trainer", {})
     elif manifests.kind.name == "JobSet":
         templates = [each["template"]["spec"]["template"] for each in spec["replicatedJobs"]]
     else:
@@ -73,19 +76,13 @@ def _containers(manifests: Manifests) -> Iterator[Json]:
                 yield container
 
 
-def _trainer(manifests: Manifests) -> Json:
-    """The trainer of a TrainJob; what it leaves to its runtime is taken from there, if rendered."""
-    trainer: Json = manifests.job["spec"].setdefault("trainer", {})
+def _runtime_templates(manifests: Manifests) -> Iterator[Json]:
+    """The pod templates of the runtime that the manifests bring for their TrainJob."""
     for document in manifests.documents:
         jobs = dig(document, "spec", "template", "spec", "replicatedJobs") or []
-        for job in jobs if document["kind"].endswith("TrainingRuntime") else []:
-            pod = dig(job, "template", "spec", "template", "spec") or {}
-            for container in pod.get("containers", []):
-                if container.get("name") == manifests.kind.container:
-                    for field in ("image", "args"):
-                        if field in container:
-                            trainer.setdefault(field, container[field])
-    return trainer
+        if document["kind"] in ("TrainingRuntime", "ClusterTrainingRuntime"):
+            for job in jobs:
+                yield dig(job, "template", "spec", "template") or {}
 
 
 def _set_image(container: Json, edits: Edits) -> None:

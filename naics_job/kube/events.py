@@ -1,8 +1,8 @@
 """Kubernetes Events on the object of a run: what training has to tell to `kubectl describe`.
 
 Best effort: a thread of its own sends them, nobody waits for it but for a moment at the end, and
-what cannot be sent is told once. The pod needs a service account that may get the run, and create,
-get and patch events of events.k8s.io in its namespace.
+what cannot be sent is told once. The pod needs a service account that may get the run and create
+events; may it get and patch them too, then what every start tells is counted.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 from naics_job.errors import NaicsJobError
 from naics_job.kube.account import has_token
 from naics_job.kube.kinds import KINDS, Kind
-from naics_job.kube.paths import path_of
+from naics_job.kube.paths import Json, path_of
 from naics_job.observability.logs import event
 
 if TYPE_CHECKING:
     from naics_job.kube.api import Cluster
 
 log = logging.getLogger(__name__)
-VERSION = "events.k8s.io/v1"
+VERSION = "v1"
 CONTROLLER = "naics.dev/trainer"
-NOTE_LIMIT = 1000  # the API takes notes below 1 kB
+MESSAGE_LIMIT = 1000  # the API takes below 1 kB
 INSTANCE_LIMIT = 128
 DRAIN_S = 2.0
 
@@ -108,45 +108,53 @@ class EventSender:
 
     def _post(self, cluster: "Cluster", uid: str, note: Note) -> None:
         """Create the event; where an earlier start of the run told the same, count it up."""
-        from naics_job.kube.failures import ConflictError
+        from naics_job.kube.failures import ApiError, ConflictError
 
         body = event_body(self.target, uid, note, datetime.now(UTC))
         collection = path_of(VERSION, self.target.namespace, "events")
         try:
             cluster.send("POST", collection, body=body)
         except ConflictError:
-            from naics_job.kube.api import MERGE
+            try:
+                self._count(cluster, f"{collection}/{body['metadata']['name']}", body)
+            except ApiError as error:  # it is there, which is what matters
+                event(log, logging.DEBUG, "events.not_counted", error=str(error.args[0]))
 
-            one = f"{collection}/{body['metadata']['name']}"  # type: ignore[index]
-            series = cluster.get(one).get("series") or {}
-            counted = {"count": int(series.get("count", 1)) + 1}
-            patch = {"series": {**counted, "lastObservedTime": body["eventTime"]}}
-            cluster.send("PATCH", one, None, patch, MERGE)
+    @staticmethod
+    def _count(cluster: "Cluster", path: str, body: Json) -> None:
+        from naics_job.kube.api import MERGE
+
+        count = int(cluster.get(path).get("count") or 1) + 1
+        patch = {"count": count, "lastTimestamp": body["lastTimestamp"]}
+        cluster.send("PATCH", path, None, patch, MERGE)
 
 
-def event_body(target: Target, uid: str, note: Note, now: datetime) -> dict[str, object]:
+def event_body(target: Target, uid: str, note: Note, now: datetime) -> Json:
     """The event as the API takes it; its name is the same for the same note about the same run."""
     same = "\n".join((uid, note.reason, note.text))
     digest = hashlib.sha256(same.encode()).hexdigest()[:16]
-    text = note.text.encode()[:NOTE_LIMIT].decode(errors="ignore")
+    time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": VERSION,
         "kind": "Event",
         "metadata": {"name": f"{target.name}.{digest}", "namespace": target.namespace},
-        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "reportingController": CONTROLLER,
-        "reportingInstance": target.pod[:INSTANCE_LIMIT],
-        "reason": note.reason,
-        "action": note.action,
-        "type": "Warning" if note.warning else "Normal",
-        "note": text,
-        "regarding": {
+        "involvedObject": {
             "apiVersion": target.kind.api_version,
             "kind": target.kind.name,
             "name": target.name,
             "namespace": target.namespace,
             "uid": uid,
         },
+        "reason": note.reason,
+        "action": note.action,
+        "message": note.text.encode()[:MESSAGE_LIMIT].decode(errors="ignore"),
+        "type": "Warning" if note.warning else "Normal",
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+        "source": {"component": CONTROLLER},
+        "reportingComponent": CONTROLLER,
+        "reportingInstance": target.pod[:INSTANCE_LIMIT],
     }
 
 

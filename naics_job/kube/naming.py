@@ -19,7 +19,8 @@ DIGEST = re.compile(r"-[0-9a-f]{8}$")
 LONGEST = 52  # "-worker-123" follows in names of pods, which have 63 characters at most
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 RUN_LABELS = (RUN, JOBSET_NAME, *(kind.pod_label for kind in KINDS.values()))
-REFERENCES = ("configMap", "configMapRef", "configMapKeyRef")
+REFERENCES = ("configMap", "configMapRef", "configMapKeyRef", "runtimeRef", "roleRef")
+NETWORK = ("subdomain", "serviceName")
 ENDPOINT = "--rdzv-endpoint"
 
 
@@ -76,32 +77,34 @@ def _belongs(document: Json, old: str) -> bool:
 
 def _renamed(key: str, value: Any, word: re.Pattern[str], new: str) -> Any:
     """What becomes of `value` below `key`."""
-    if key in RUN_LABELS and isinstance(value, str) and word.fullmatch(value):
+    if isinstance(value, list):
+        return [_renamed_item(key, value, index, word, new) for index in range(len(value))]
+    if key in RUN_LABELS and word.fullmatch(str(value)):
         return new
     if key in REFERENCES and isinstance(value, dict) and isinstance(value.get("name"), str):
         return value | {"name": _start(value["name"], word, new)}
-    if key in ("subdomain", "serviceName") and isinstance(value, str):
-        return _start(value, word, new)
-    if key == "args" and isinstance(value, list):
-        return [
-            word.sub(new, each) if _is_endpoint(value, i) else each for i, each in enumerate(value)
-        ]
-    if key == "env" and isinstance(value, list):
-        return [
-            {**each, "value": new} if word.fullmatch(str(each.get("value", ""))) else each
-            for each in value
-        ]
-    return value
+    return _start(value, word, new) if key in NETWORK and isinstance(value, str) else value
+
+
+def _renamed_item(
+    key: str, values: list[Any], index: int, word: re.Pattern[str], new: str
+) -> Any:  # fmt: skip
+    """What becomes of one value of the list below `key`."""
+    item = values[index]
+    if key == "resourceNames" and word.fullmatch(str(item)):
+        return new
+    if key == "args":
+        before = values[index - 1] if index else ""
+        endpoint = before == ENDPOINT or str(item).startswith(f"{ENDPOINT}=")
+        return word.sub(new, item) if endpoint else item
+    if key == "env" and isinstance(item, dict) and word.fullmatch(str(item.get("value", ""))):
+        return item | {"value": new}
+    return item
 
 
 def _start(text: str, word: re.Pattern[str], new: str) -> str:
     match = word.match(text)
     return new + text[match.end() :] if match else text
-
-
-def _is_endpoint(args: list[Any], index: int) -> bool:
-    before = args[index - 1] if index else ""
-    return before == ENDPOINT or str(args[index]).startswith(f"{ENDPOINT}=")
 
 
 def _walk(value: Any, change: Callable[[str, Any], Any]) -> None:

@@ -41,21 +41,26 @@ def state(cluster: Cluster, kind: Kind, job: Json) -> RunState:
     return state_of(kind, job, [view_of(pod, kind.container) for pod in pods.get("items") or []])
 
 
+def of_release(name: str) -> str:
+    """The selector of the runs of a Helm release."""
+    return f"{INSTANCE}={name}"
+
+
 def all_runs(
-    cluster: Cluster, release: str | None = None
+    cluster: Cluster, selector: str | None = None
 ) -> tuple[Sequence[tuple[Kind, Json]], Sequence[str]]:
     """Every run of ours in the namespace, newest first, and what could not be looked at.
 
     Args:
         cluster: with the namespace.
-        release: only the runs of this Helm release.
+        selector: of labels that the runs must have besides, such as `of_release`.
     """
-    selector = f"{NAME}={TRAINER}" + (f",{INSTANCE}={release}" if release else "")
+    labels = f"{NAME}={TRAINER}" + (f",{selector}" if selector else "")
     found: list[tuple[Kind, Json]] = []
     problems = []
     for kind in KINDS.values():
         try:
-            listed = cluster.get(kind.path(cluster.namespace), labelSelector=selector)
+            listed = cluster.get(kind.path(cluster.namespace), labelSelector=labels)
         except NotFoundError:
             continue  # the cluster does not know this kind
         except ApiError as error:

@@ -20,7 +20,6 @@ from naics_job.observability.logs import event
 
 log = logging.getLogger(__name__)
 DRY = {"dryRun": "All"}
-OWNED = ("ConfigMap", "Secret", "Service")
 CLUSTER_WIDE = ("Namespace", "ClusterRole", "ClusterRoleBinding", "PriorityClass")
 PLURALS = {  # the API's own plural of a kind is not always its lower-case name with an "s"
     "NetworkPolicy": "networkpolicies",
@@ -188,7 +187,7 @@ def _own(cluster: Cluster, kind: Kind, job: Json, made: Sequence[Json]) -> None:
     patch = {"metadata": {"ownerReferences": [owner]}}
     for document in made:
         name = document["metadata"]["name"]
-        if document["kind"] in OWNED and name.startswith(meta["name"]):
+        if document["kind"] not in CLUSTER_WIDE and name.startswith(meta["name"]):
             path = f"{_collection(cluster, document)}/{name}"
             try:
                 cluster.send("PATCH", path, _manager(), patch, MERGE)

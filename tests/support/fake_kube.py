@@ -317,9 +317,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _selected(self, found: Any) -> bool:
         labels = found["metadata"].get("labels") or {}
-        wanted = (self.query.get("labelSelector") or "").split(",")
-        if not all(labels.get(e.partition("=")[0]) == e.partition("=")[2] for e in wanted if e):
-            return False
+        for each in filter(None, (self.query.get("labelSelector") or "").split(",")):
+            key, equals, value = each.partition("=")
+            unequal = key.endswith("!")
+            has = key in labels if not equals else labels.get(key.rstrip("!")) == value
+            if has == unequal:
+                return False
         for each in (self.query.get("fieldSelector") or "").split(","):
             path, _, value = each.partition("=")
             here = found

@@ -224,12 +224,19 @@ def test_cancel_waits_until_pods_have_saved(kube: FakeKube) -> None:
     assert kube.one(JOBS, RUN, VERSION) is None
 
 
-def test_cancel_of_a_release_spares_one_run(kube: FakeKube) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--release", "r1", "--except", "a-00000002"),
+        ("--selector", "app.kubernetes.io/instance=r1,naics.dev/run,naics.dev/run!=a-00000002"),
+    ],
+)
+def test_cancel_of_a_release_spares_one_run(words: tuple[str, ...], kube: FakeKube) -> None:
     for name, release in (("a-00000001", "r1"), ("a-00000002", "r1"), ("b-00000001", "r2")):
         labels = {"app.kubernetes.io/name": "naics-train", "app.kubernetes.io/instance": release}
         meta = {"name": name, "labels": {**labels, "naics.dev/run": name}}
         kube.put(JOBS, {"apiVersion": VERSION, "kind": "PyTorchJob", "metadata": meta, "spec": {}})
-    result = run("cancel", "--release", "r1", "--except", "a-00000002")
+    result = run("cancel", *words)
     assert result.stdout == "a-00000001\n", result.output
     names = ("a-00000001", "a-00000002", "b-00000001")
     policies = [kube.one(JOBS, name, VERSION)["spec"].get("runPolicy") for name in names]

@@ -22,7 +22,6 @@ ENVIRONMENT = {
     "NAICS_POD_NAME": "demo-0a1b2c3d-worker-0",
 }
 NOTE = Note("PhaseStarted", "SADC phase 2 (geometric refinement) from step 30", "EnterPhase")
-GROUP = "events.k8s.io/v1"
 
 
 def sender_of(cluster: Cluster) -> EventSender:
@@ -32,7 +31,7 @@ def sender_of(cluster: Cluster) -> EventSender:
 
 
 def events(kube: FakeKube) -> list[Any]:
-    return list(kube.objects.get(f"/apis/{GROUP}/namespaces/ml/events", {}).values())
+    return list(kube.objects.get("/api/v1/namespaces/ml/events", {}).values())
 
 
 def test_an_event_is_about_the_run(cluster: Cluster, kube: FakeKube, put_job: Any) -> None:
@@ -41,8 +40,8 @@ def test_an_event_is_about_the_run(cluster: Cluster, kube: FakeKube, put_job: An
     sender.send(NOTE)
     sender.close()
     (found,) = events(kube)
-    assert found["regarding"]["uid"] == job["metadata"]["uid"]
-    assert (found["reason"], found["note"], found["type"]) == (NOTE.reason, NOTE.text, "Normal")
+    assert found["involvedObject"]["uid"] == job["metadata"]["uid"]
+    assert (found["reason"], found["message"], found["type"]) == (NOTE.reason, NOTE.text, "Normal")
 
 
 def test_the_same_note_is_counted_not_repeated(
@@ -56,8 +55,7 @@ def test_the_same_note_is_counted_not_repeated(
         sender.send(NOTE)
         sender.close()
     (found,) = events(kube)
-    assert found["series"]["count"] == 3
-    assert found["series"]["lastObservedTime"] > found["eventTime"]
+    assert found["count"] == 3
 
 
 def test_what_the_api_asks_of_an_event() -> None:
@@ -65,10 +63,11 @@ def test_what_the_api_asks_of_an_event() -> None:
     assert target is not None
     note = Note("TrainingFailed", "ä" * 2000, "Fail", warning=True)
     body: Any = event_body(target, "u", note, datetime(2026, 1, 2, tzinfo=UTC))
-    assert len(body["note"].encode()) < 1024
+    assert len(body["message"].encode()) < 1024
     assert len(body["reportingInstance"]) == 128
     assert body["type"] == "Warning"
-    assert body["eventTime"] == "2026-01-02T00:00:00.000000Z"
+    assert body["lastTimestamp"] == "2026-01-02T00:00:00Z"
+    assert body["metadata"]["namespace"] == body["involvedObject"]["namespace"]
     assert len(body["metadata"]["name"]) < 253
 
 
@@ -84,6 +83,20 @@ def test_a_refusal_is_told_once_and_ends_it(
     sender.close()
     assert caplog.messages.count("events.off") == 1
     assert sum(method == "POST" for method, _, _ in kube.requests) == 1
+
+
+def test_who_may_only_create_events_goes_on(
+    cluster: Cluster, kube: FakeKube, put_job: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_job("Running")
+    kube.refusals["GET", "events"] = (403, "Forbidden", 'cannot get resource "events"')
+    for number in range(2):
+        sender = sender_of(cluster)
+        sender.send(NOTE)
+        sender.send(Note("PhaseStarted", f"phase of start {number}", "EnterPhase"))
+        sender.close()
+    assert len(events(kube)) == 3
+    assert "events.off" not in caplog.messages
 
 
 def test_nobody_waits_for_a_server_that_does_not_answer(cluster: Cluster, put_job: Any) -> None:

@@ -30,6 +30,13 @@ data:
     experiment_name: naics-train
     seed: 7
 ---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: naics-train-0a1b2c3d, labels: {naics.dev/run: naics-train-0a1b2c3d}}
+rules:
+  - {apiGroups: [kubeflow.org], resources: [pytorchjobs], verbs: [get],
+     resourceNames: [naics-train-0a1b2c3d]}
+---
 apiVersion: kubeflow.org/v1
 kind: PyTorchJob
 metadata:
@@ -89,7 +96,12 @@ def test_a_run_is_created_after_what_it_needs_and_owns_it(
     created = [
         path for method, path, query in kube.requests if method == "POST" and "dryRun" not in query
     ]
-    assert [path.rpartition("/")[2] for path in created] == ["serviceaccounts", "configmaps", JOBS]
+    assert [path.rpartition("/")[2] for path in created] == [
+        "serviceaccounts",
+        "configmaps",
+        "roles",
+        JOBS,
+    ]
     owners = kube.one("configmaps", "naics-train-0a1b2c3d")["metadata"]["ownerReferences"]
     assert owners[0]["uid"] == done.job["metadata"]["uid"]
     assert "ownerReferences" not in kube.one("serviceaccounts", "naics-train")["metadata"]
@@ -122,7 +134,7 @@ def test_the_name_is_changed_where_it_stands_for_the_run_only(manifest: Path) ->
     text = yaml.safe_dump(found.documents)
     assert "naics-train-0a1b2c3d" not in text
     assert container_of(found)["args"][2] == "mine-worker-0:29400"
-    account, config_map, _ = found.documents
+    account, config_map, *_ = found.documents
     assert account["metadata"]["name"] == "naics-train"
     assert config_map["metadata"]["name"] == "mine"
     assert "experiment_name: naics-train" in config_map["data"]["config.yaml"]
