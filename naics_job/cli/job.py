@@ -2,7 +2,7 @@
 
 import typer
 
-from naics_job.cli import job_cancel, job_follow, job_submit
+from naics_job.cli import job_cancel, job_check, job_follow, job_submit
 
 app = typer.Typer(
     help="Submit runs to a cluster, follow, wait for and stop them.",
@@ -16,3 +16,4 @@ app.command("logs")(job_follow.logs)
 app.command("wait")(job_follow.wait)
 app.command("cancel")(job_cancel.cancel)
 app.command("list")(job_follow.list_runs)
+app.command("check")(job_check.check)

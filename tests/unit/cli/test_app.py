@@ -23,7 +23,7 @@ HEAVY = (
     "pydantic",
     "kubernetes",
 )
-JOB = ("render", "submit", "status", "logs", "wait", "cancel", "list")
+JOB = ("render", "submit", "status", "logs", "wait", "cancel", "list", "check")
 COMMANDS = [
     [],
     ["train"],
