@@ -49,9 +49,10 @@ def status(
         cluster = open_cluster(context, namespace, verbose)
 
         from naics_job.cli.job_view import as_json, as_text
-        from naics_job.kube.runs import find, problems_of, state
+        from naics_job.kube.runs import find, problems_of, state, with_progress
 
         found = state(cluster, *find(cluster, name, chosen_kind(kind)))
+        (found,) = with_progress(cluster, [found])
         problems = list(problems_of(cluster, found))
         if output is Output.JSON:
             print(json.dumps(as_json(found, problems), indent=2))
@@ -148,10 +149,10 @@ def list_runs(
         from datetime import UTC, datetime
 
         from naics_job.cli.job_view import list_json, list_text
-        from naics_job.kube.runs import all_runs, of_release, state
+        from naics_job.kube.runs import all_runs, of_release, state, with_progress
 
         runs, problems = all_runs(cluster, of_release(release) if release else None)
-        states = [state(cluster, kind, job) for kind, job in runs]
+        states = with_progress(cluster, [state(cluster, kind, job) for kind, job in runs])
         for problem in problems:
             say(f"not looked at: {problem}")
         if output is Output.JSON:

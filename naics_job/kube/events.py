@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 VERSION = "v1"
+PHASE_STARTED = "PhaseStarted"  # the reason of what tells of a SADC phase
 CONTROLLER = "naics.dev/trainer"
 MESSAGE_LIMIT = 1000  # the API takes below 1 kB
 INSTANCE_LIMIT = 128

@@ -1,13 +1,18 @@
 """Find runs in a namespace: one by its name, all of ours, and what Kubernetes says about one."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from naics_job.kube.api import Cluster
+from naics_job.kube.events import PHASE_STARTED
 from naics_job.kube.failures import ApiError, NotFoundError
 from naics_job.kube.kinds import INSTANCE, KINDS, NAME, RUN, TRAINER, Kind, dig
 from naics_job.kube.paths import Json, path_of
 from naics_job.kube.pods import FIXES, Problem, view_of
 from naics_job.kube.state import QUEUED, SUSPENDED, RunState, state_of
+
+PHASE_TEXT = re.compile(r"SADC phase (\d+) .*from step (\d+)")
 
 
 def find(cluster: Cluster, name: str, kind: Kind | None = None) -> tuple[Kind, Json]:
@@ -78,6 +83,22 @@ def _is_run(job: Json) -> bool:
     if meta.get("ownerReferences") or "helm.sh/hook" in annotations:
         return False
     return bool(dig(meta, "labels", RUN))
+
+
+def with_progress(cluster: Cluster, states: Sequence[RunState]) -> list[RunState]:
+    """The states with what training told the cluster by events; as they are where it may not."""
+    selector = f"reason={PHASE_STARTED}"
+    try:
+        listed = cluster.get(path_of("v1", cluster.namespace, "events"), fieldSelector=selector)
+    except ApiError:
+        return list(states)
+    told: dict[str, Mapping[str, int]] = {}
+    for each in sorted(listed.get("items") or [], key=_time_of):
+        match = PHASE_TEXT.search(each.get("message") or "")
+        uid = dig(each, "involvedObject", "uid")
+        if match is not None and uid is not None:
+            told[uid] = {"phase": int(match[1]), "step": int(match[2])}
+    return [replace(each, told=told.get(each.job["metadata"]["uid"], {})) for each in states]
 
 
 def warnings_about(cluster: Cluster, uid: str) -> Iterator[Problem]:

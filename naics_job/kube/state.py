@@ -1,7 +1,7 @@
 """The state of a run from its object and its pods, and the exit code it comes down to."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from naics_job.errors import UNEXPECTED, TransientError
@@ -31,6 +31,7 @@ class RunState:
         pods: the newest pod of each rank.
         num_ranks: pods of the run when all are there.
         cancelled: when `job cancel` stopped it, else empty.
+        told: SADC phase, and the step at which it began, from the newest event about it.
     """
 
     kind: Kind
@@ -41,6 +42,7 @@ class RunState:
     pods: Sequence[PodView]
     num_ranks: int
     cancelled: str
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -54,10 +56,10 @@ class RunState:
 
     @property
     def progress(self) -> Mapping[str, Any]:
-        """SADC phase and step of the last words that any pod has left."""
+        """SADC phase and step of the last words of any pod, else as events told of them."""
         told = [pod.outcome for pod in self.pods if "step" in pod.outcome or "phase" in pod.outcome]
         newest: Mapping[str, Any] = max(
-            told, key=lambda each: _number(each.get("step")), default={}
+            told, key=lambda each: _number(each.get("step")), default=self.told
         )
         return {key: newest[key] for key in ("phase", "step") if key in newest}
 

@@ -5,7 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from naics_job.curriculum.schedule import Phase
-from naics_job.kube.events import EventSender, Note
+from naics_job.kube.events import PHASE_STARTED, EventSender, Note
 from naics_job.training.callbacks.curriculum import CurriculumCallback
 from naics_job.training.record import RunRecord
 
@@ -33,7 +33,7 @@ class ClusterEventsCallback(pl.Callback):
             self._known = len(spans)
             phase = Phase(spans[-1].phase)
             text = f"SADC phase {phase:d} ({phase.title}) from step {spans[-1].first_step}"
-            self.sender.send(Note("PhaseStarted", text, "EnterPhase"))
+            self.sender.send(Note(PHASE_STARTED, text, "EnterPhase"))
 
 
 def tell_outcome(sender: EventSender | None, record: RunRecord) -> None:

@@ -159,6 +159,25 @@ def test_list_in_words_and_as_json(kube: FakeKube) -> None:
     assert [each["name"] for each in found] == [RUN]
 
 
+def test_progress_of_a_running_run_is_in_its_events(kube: FakeKube) -> None:
+    run("submit", "--manifest", "run.yaml")
+    uid = kube.one(JOBS, RUN, VERSION)["metadata"]["uid"]
+    for number in (1, 2):
+        kube.put(
+            "events",
+            {
+                "apiVersion": "v1",
+                "metadata": {"name": f"{RUN}.{number}"},
+                "involvedObject": {"uid": uid},
+                "reason": "PhaseStarted",
+                "message": f"SADC phase {number} (of some kind) from step {number}00",
+                "lastTimestamp": f"2026-01-01T00:00:0{number}Z",
+            },
+        )
+    assert json.loads(run("status", RUN, "-o", "json").stdout)["progress"]["phase"] == 2
+    assert "phase 2, step 200" in run("list").stdout
+
+
 def test_wait_says_that_the_time_is_up(kube: FakeKube) -> None:
     run("submit", "--manifest", "run.yaml")
     result = run("wait", RUN, "--timeout", "0.2")
