@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from urllib.parse import urlencode
 import urllib3
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import MaxRetryError
 
 from naics_job.errors import TransientError
 from naics_job.kube.failures import UnauthorizedError, failure_of
@@ -91,7 +93,11 @@ class Cluster:
         """
         return self.patiently(lambda: self._once(method, path, query or {}, body, kind))
 
-    def patiently(self, action: Callable[[], T]) -> T:
+    def ask(self, path: str, **query: str) -> Json:
+        """`get` without its retries."""
+        return self._once("GET", path, query, None, "").body
+
+    def patiently(self, action: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
         """Run `action` with the retries of `timing`."""
         patience = self.timing.patience
         return with_retries(
@@ -101,6 +107,7 @@ class Cluster:
             cap_s=patience.cap_s,
             budget_s=patience.budget_s,
             rng=random.Random(),
+            sleep=sleep,
             name="kube.retry",
         )
 
@@ -182,7 +189,8 @@ class Cluster:
 
 
 def _broken(what: str, error: Exception) -> TransientError:
-    reason = str(error.reason if isinstance(error, ApiException) else error) or type(error).__name__
+    cause = error.reason if isinstance(error, ApiException | MaxRetryError) else error
+    reason = str(cause) or type(error).__name__
     return TransientError(f"{what}: the API server cannot be reached: {reason}", AWAY)
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import urllib3
+import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR
@@ -12,6 +13,9 @@ from naics_job.errors import ConfigError
 from naics_job.kube.account import in_cluster, pod_namespace
 from naics_job.kube.api import Cluster, Timing
 
+DAMAGED = (  # what the client raises on files that are no kubeconfig
+    config.ConfigException, OSError, ValueError, KeyError, TypeError, yaml.YAMLError,
+)  # fmt: skip
 HINT = "set KUBECONFIG or write ~/.kube/config, e.g. with your cloud's command for the cluster"
 
 
@@ -64,16 +68,16 @@ def _config_client(files: str, context: str | None) -> ApiClient:
     settings = _settings()
     try:
         config.load_kube_config(files, context, settings, persist_config=False)  # type: ignore[no-untyped-call]
-    except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"the kubeconfig cannot be used: {error}", HINT) from error
+    except DAMAGED as error:
+        raise ConfigError(f"the kubeconfig cannot be used: {_line(error)}", HINT) from error
     return ApiClient(settings)
 
 
 def _context_namespace(files: str, context: str | None) -> str:
     try:
         contexts, active = config.list_kube_config_contexts(files)  # type: ignore[no-untyped-call]
-    except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"the kubeconfig cannot be read: {error}", HINT) from error
+    except DAMAGED as error:
+        raise ConfigError(f"the kubeconfig cannot be read: {_line(error)}", HINT) from error
     known = {each["name"]: each for each in contexts}
     if context is not None and context not in known:
         names = ", ".join(sorted(known)) or "none"
@@ -82,8 +86,14 @@ def _context_namespace(files: str, context: str | None) -> str:
     return str(chosen["context"].get("namespace") or "default")
 
 
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _settings() -> Configuration:
     settings = Configuration()
     # retries are ours: urllib3's own three, at once and unseen, would only delay them
     settings.retries = urllib3.Retry(0, redirect=3)
+    settings.keep_alive = True  # a log may be silent for long, and its connection be dead
+    settings.connection_pool_maxsize = 128  # a stream for each rank, and some
     return settings

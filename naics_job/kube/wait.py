@@ -179,6 +179,9 @@ class _Teller:
             if pod.problem is not None:
                 text = f"{pod.problem.reason}: {pod.problem.message}\n  fix: {pod.problem.fix}"
                 self._once(pod, pod.problem.reason, text)
+            if pod.restarts:
+                text = f"restart {pod.restarts}, before that it ended with {pod.last_exit_code}"
+                self._once(pod, f"restart {pod.restarts}", text)
             if code is not None:
                 self._once(pod, f"ended {code} {pod.restarts}", f"ended with {code} {pod.reason}")
 

@@ -37,6 +37,10 @@ class Change:
     gone: bool = False  # what is told is the last that was known of them
 
 
+class StoppedError(NaicsJobError):
+    """Ends the thread of a watch that was waiting for the server."""
+
+
 class Reflector(threading.Thread):
     """Keeps telling what is in one collection; ends with the error it cannot get over."""
 
@@ -58,11 +62,18 @@ class Reflector(threading.Thread):
         """List and watch until stopped."""
         try:
             while not self.stopping.is_set():
-                listed = self.cluster.get(self.path, **self.selector)
+                listed = self.cluster.patiently(self._list, self._nap)
                 self.tell(Change(self.collection, listed.get("items") or [], whole=True))
                 self._watch(listed["metadata"]["resourceVersion"])
         except NaicsJobError as error:
             self.tell(error)
+
+    def _list(self) -> Json:
+        return self.cluster.ask(self.path, **self.selector)
+
+    def _nap(self, seconds: float) -> None:
+        if self.stopping.wait(seconds):
+            raise StoppedError("nobody watches any more")
 
     def _watch(self, version: str) -> None:
         """Tell of events from `version` on; returns when the collection must be listed again."""
