@@ -16,6 +16,7 @@ from naics_job.kube.kinds import CANCELLED, CONTENT, Kind, dig, kind_of
 from naics_job.kube.kueue import is_queued, set_active
 from naics_job.kube.manifests import Manifests
 from naics_job.kube.paths import Json, path_of
+from naics_job.kube.state import FAILED, SUCCEEDED, state_of
 from naics_job.observability.logs import event
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,10 @@ def _attached(
             "AlreadyExists",
         )
     if not dig(existing, "metadata", "annotations", CANCELLED):
-        say(f"{kind.name} {name} is there already: attached to it, nothing was created")
+        phase = state_of(kind, existing, ()).phase
+        ended = f" and has {phase.lower()}: --run-id ID makes another run of the same content"
+        ended = ended if phase in (SUCCEEDED, FAILED) else ""
+        say(f"{kind.name} {name} is there already{ended}; attached to it, nothing was created")
         return existing
     if not resume:
         say(f"{kind.name} {name} was cancelled; continue it with --resume")

@@ -72,7 +72,7 @@ def wait_for(
     patience = _Patience(cluster, limits.start_grace_s)
     teller = _Teller(audience.say)
     with RunWatch(cluster, kind, name) as watch:
-        for state in watch.states(limits.tick_s):
+        for state in watch.states(limits.tick_s, deadline):
             audience.show(state)
             teller.tell(state)
             if state.ended:
@@ -123,7 +123,7 @@ class _Patience:
 
     def __init__(self, cluster: Cluster, grace_s: float) -> None:
         self.cluster, self.grace_s = cluster, grace_s
-        self._since: dict[tuple[str, str], float] = {}
+        self._since: dict[str, float] = {}  # by object: reasons alternate while one thing is wrong
         self._idle_since: float | None = None
         self._asked_at = 0.0
         self._of_events: list[tuple[str, Problem]] = []
@@ -135,13 +135,13 @@ class _Patience:
             ConfigError: it has.
         """
         now = time.monotonic()
-        found = {(key, problem.reason): problem for key, problem in self._problems(state, now)}
+        found = dict(self._problems(state, now))
         self._since = {key: self._since.get(key, now) for key in found}
         for key, since in self._since.items():
             if now - since >= self.grace_s:
                 problem = found[key]
                 raise ConfigError(
-                    f"{key[0]} of {state.name} cannot start since {now - since:.0f} s: "
+                    f"{key} of {state.name} cannot start since {now - since:.0f} s: "
                     f"{problem.reason}: {problem.message}",
                     f"{problem.fix}; then: naics-embedder job cancel {state.name} --delete, and "
                     "submit again",

@@ -6,6 +6,7 @@ collection has a thread of its own; the caller gets states of the whole run.
 
 import json
 import logging
+import math
 import queue
 import random
 import threading
@@ -162,8 +163,12 @@ class RunWatch:
         for reflector in self._reflectors:
             reflector.stopping.set()
 
-    def states(self, tick_s: float) -> Iterator[RunState]:
+    def states(self, tick_s: float, deadline: float = math.inf) -> Iterator[RunState]:
         """The state of the run whenever it changed, and at least every `tick_s` seconds.
+
+        Args:
+            tick_s: seconds.
+            deadline: for the first state, by `time.monotonic`.
 
         Raises:
             NotFoundError: the run is not there, or no longer.
@@ -173,6 +178,8 @@ class RunWatch:
         while True:
             self._take(tick_s)
             if len(self._objects) < len(self._reflectors):
+                if time.monotonic() >= deadline:
+                    raise TransientError(f"{self.name}: the API server has not answered in time")
                 continue  # one of the first two lists is still to come
             job = next(iter(self._objects["runs"].values()), None)
             if job is None or uid not in ("", job["metadata"]["uid"]):

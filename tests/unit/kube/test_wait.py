@@ -209,6 +209,29 @@ def test_a_pod_that_cannot_start_ends_the_wait(
     assert failure.value.exit_code == 78
 
 
+def test_reasons_that_alternate_are_one_problem(
+    cluster: Cluster, put_job: Put, put_pod: Put
+) -> None:
+    put_job("Created")
+    put_pod(0, waiting=("ErrImagePull", "not found"))
+    thread = later(
+        *[lambda reason=reason: put_pod(0, waiting=(reason, "not found"))
+          for reason in ("ImagePullBackOff", "ErrImagePull") * 8],
+        pause_s=0.1,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="not found"):
+        wait(cluster, Limits(timeout_s=8.0, start_grace_s=0.5, tick_s=0.05))
+    assert thread.is_alive()  # they went on alternating
+    thread.join()
+
+
+def test_a_server_that_never_answers(cluster: Cluster, kube: FakeKube, put_job: Put) -> None:
+    put_job("Running")
+    kube.away = True
+    with pytest.raises(TransientError, match="not answered in time"):
+        wait(cluster, Limits(timeout_s=0.3, start_grace_s=60.0, tick_s=0.1))
+
+
 def test_a_pull_that_works_in_the_end_is_no_failure(
     cluster: Cluster, put_job: Put, put_pod: Put
 ) -> None:
