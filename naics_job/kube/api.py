@@ -98,14 +98,15 @@ class Cluster:
         return self._once("GET", path, query, None, "").body
 
     def patiently(self, action: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
-        """Run `action` with the retries of `timing`."""
+        """Run `action` with the retries of `timing`: fewer of them before the first answer ever."""
         patience = self.timing.patience
+        budget_s = patience.budget_s if self._accepted else patience.budget_s / 3
         return with_retries(
             action,
             attempts=patience.attempts,
             base_s=patience.base_s,
             cap_s=patience.cap_s,
-            budget_s=patience.budget_s,
+            budget_s=budget_s,
             rng=random.Random(),
             sleep=sleep,
             name="kube.retry",
