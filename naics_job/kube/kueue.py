@@ -34,5 +34,5 @@ def set_active(cluster: Cluster, job: Json, active: bool) -> None:
             return
     raise ApiError(
         f"{job['metadata']['name']} has the label {QUEUE}, but Kueue knows no workload of it",
-        "check that Kueue is installed; job cancel --delete --no-save removes the run at once",
+        "check that Kueue is installed; kubectl delete ends the run too, and lets it save",
     )
