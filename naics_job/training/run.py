@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from contextlib import nullcontext, suppress
@@ -17,6 +18,7 @@ from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
 from naics_job.distributed import broadcast_object, is_main, peers_missed, process_group
 from naics_job.errors import UNEXPECTED, NaicsJobError
+from naics_job.kube.events import EventSender, sender_in
 from naics_job.observability.heartbeat import note_run, note_summary, rest
 from naics_job.observability.logs import bind, event
 from naics_job.stopping import Stop, StopNow, StoppedBySignalError, listening
@@ -29,6 +31,7 @@ from naics_job.training.assembly import (
 )
 from naics_job.training.build import Job, build_inputs, build_job, trains_on_gpu
 from naics_job.training.callbacks.checkpointing import AGAIN
+from naics_job.training.callbacks.cluster_events import tell_outcome
 from naics_job.training.finish import is_done, limits_of, stopped_short, time_limit_of
 from naics_job.training.plan import held_lease, shared_plan, try_store
 from naics_job.training.preflight import check_folders, check_run, warn_of_plan
@@ -61,6 +64,7 @@ class Attempt:
     stop: Stop
     started: float
     telemetry: Telemetry | None
+    events: EventSender | None = None  # of the main process, in a cluster
 
     @property
     def config(self) -> Config:
@@ -89,7 +93,8 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
 def _run(attempt: Attempt) -> RunRecord:
     config = attempt.config
     options = replace(attempt.options, ckpt_path=broadcast_object(attempt.options.ckpt_path))
-    attempt = replace(attempt, options=options)
+    events = sender_in(os.environ) if is_main() else None
+    attempt = replace(attempt, options=options, events=events)
     exclusive = try_store(config, options.skip_validation)
     plan = shared_plan(options.ckpt_path, config)
     _tell_run(attempt, plan)
@@ -172,6 +177,7 @@ def _tell_outcome(record: RunRecord, attempt: Attempt) -> None:
     finally:
         if shown is not None:
             shown.outcome(record)
+        tell_outcome(attempt.events, record)
 
 
 def _write_record(record: RunRecord, config: Config, started: float) -> None:
@@ -215,7 +221,7 @@ def _execute(attempt: Attempt, plan: ResumePlan, record: RunRecord, lease: RunLe
     parts = build_callbacks(attempt.loaded, job, store, stop, attempt.started)
     parts = with_exporter(parts, attempt.telemetry)
     parts.checkpoints.lost_steps = parts.throughput.lost_steps = record.lost_steps
-    trainer = build_trainer(config, plan.run_id, job, parts, done)
+    trainer = build_trainer(config, plan.run_id, job, parts, done, attempt.events)
     record.device = str(trainer.strategy.root_device)
     if lease is not None:
         lease.progress = lambda: trainer.global_step
