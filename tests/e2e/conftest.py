@@ -1,7 +1,7 @@
 """A cluster, an image and an S3 server in it. Nothing here is special to a kind of cluster.
 
 KUBECONFIG               the cluster; with a right to make a namespace
-NAICS_E2E_IMAGE          CPU image that its nodes can pull or have, such as naics-job:ci-cpu
+NAICS_E2E_IMAGE          CPU image that its nodes can pull or have, such as naics-train:ci-cpu
 NAICS_E2E_KIND           PyTorchJob (default, needs the training operator), TrainJob, JobSet or Job
 NAICS_E2E_STORAGE_IMAGE  replaces the image of k8s/dev/s3.yaml, for clusters without network
 """
