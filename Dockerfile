@@ -88,10 +88,10 @@ RUN if ! command -v tini; then \
       && rm -rf /var/lib/apt/lists/*; \
     fi; \
     install -d -m 1777 /scratch
-COPY --from=weights / /opt/naics/weights/
 COPY --from=cuda /opt/venv /opt/venv
 COPY --from=torch /opt/venv /opt/venv
 COPY --from=libraries /opt/venv /opt/venv
+COPY --from=weights / /opt/naics/weights/
 
 # /scratch is the only place that is written: caches of torch, Triton, CUDA and the hub make their
 # folders below HOME by themselves, so an empty volume will do. USER: names an arbitrary UID, which

@@ -134,6 +134,14 @@ class Container:
         """What a command beside the others in it prints."""
         return self.engine.run("podman", "exec", self.name, *command)
 
+    def wait_for(self, text: str) -> None:
+        """Return after it has written `text`."""
+        deadline = time.monotonic() + PATIENCE_S
+        while text not in (output := self.output):
+            assert time.monotonic() < deadline, output
+            assert self.state["Status"] == "running", output
+            time.sleep(0.2)
+
     def wait_for_steps(self) -> None:
         """Return after a training step."""
         deadline = time.monotonic() + PATIENCE_S
