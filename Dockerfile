@@ -91,7 +91,7 @@ RUN if ! command -v tini; then \
 COPY --from=cuda /opt/venv /opt/venv
 COPY --from=torch /opt/venv /opt/venv
 COPY --from=libraries /opt/venv /opt/venv
-COPY --from=weights / /opt/naics/weights/
+COPY --from=weights --chmod=755 / /opt/naics/weights/
 
 # /scratch is the only place that is written: caches of torch, Triton, CUDA and the hub make their
 # folders below HOME by themselves, so an empty volume will do. USER: names an arbitrary UID, which

@@ -33,7 +33,7 @@ RESTRICTED = (
     *("--security-opt", "no-new-privileges", "--read-only", "--read-only-tmpfs=false"),
     *("--no-healthcheck", "--stop-timeout", "60", "--pids-limit", "1024"),
 )
-PATIENCE_S = 240  # these tests may share their machine
+PATIENCE_S = 900  # these tests may share their machine
 
 
 def missing() -> str:

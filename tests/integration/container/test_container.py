@@ -9,7 +9,7 @@ import pytest
 import yaml
 from containers import RESTRICTED, Container
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3000)]
 COMMAND = ("launch", "--nproc-per-node", "1", "--", "train", "--config", "/etc/naics/config.yaml")
 WRITABLE = """
 import json, os, tempfile
@@ -63,7 +63,7 @@ def make(engine: Any, tmp_path: Path) -> Iterator[Make]:
 def config_file(store: Any, tmp_path: Path) -> Path:
     """Settings as the chart's ConfigMap brings them, for a run that is not soon over."""
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(store.settings(**{"training.trainer.max_epochs": 30})))
+    path.write_text(yaml.safe_dump(store.settings(**{"training.trainer.max_epochs": 20})))
     return path
 
 
@@ -102,8 +102,9 @@ def test_a_run_on_s3_is_stopped_and_goes_on(
 ) -> None:
     options = ["--network", network.name, "--volume", f"{config_file}:/etc/naics/config.yaml:ro"]
     options += ["--env", "OMP_NUM_THREADS=1", *store.options]
+    command = [*COMMAND, "--ckpt-path", "auto"]
     first = make("naics-alone")
-    first.start(image, [*COMMAND, "--ckpt-path", "auto"], options)
+    first.start(image, command, options)
     first.wait_for_steps()
     check_processes(first)
     first.terminate()
@@ -113,8 +114,7 @@ def test_a_run_on_s3_is_stopped_and_goes_on(
     first.remove()
 
     again = make("naics-alone")
-    rest = "training.trainer.max_epochs=30"
-    again.start(image, [*COMMAND, "--ckpt-path", "auto", rest], options)
+    again.start(image, command, options)
     assert again.finish() == 0, again.output
     record = json.loads(store.read("output/smoke/run_record.json"))
     assert (record["status"], record["restarts"], record["lost_steps"]) == ("finished", 1, 0)

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from operator_standin import OperatorStandIn
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3000)]
 SETTINGS = {
-    "training.trainer.max_epochs": 40,
+    "training.trainer.max_epochs": 20,
     "training.trainer.num_nodes": 2,
     "data_loader.batch_size": 4,
     "data_loader.global_batch_size": 8,
