@@ -110,6 +110,8 @@ CHAOS := all
 chaos: setup  ## break runs on purpose and count what is lost; CHAOS=sigkill COUNT=20 for a part
 	$(BIN)/python benchmarks/chaos/run.py $(CHAOS) $(if $(COUNT),--count $(COUNT)) $(CHAOS_OPTIONS)
 
+include image/image.mk
+
 clean:  ## remove what was built and cached; data, logs, outputs and checkpoints stay
 	rm -rf .venv .tools build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -rf .import_linter_cache uv.lock
