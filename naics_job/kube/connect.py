@@ -1,5 +1,6 @@
 """Where the cluster is: a kubeconfig, or the service account of the pod this runs in."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from naics_job.kube.api import Cluster, Timing
 DAMAGED = (  # what the client raises on files that are no kubeconfig
     config.ConfigException, OSError, ValueError, KeyError, TypeError, yaml.YAMLError,
 )  # fmt: skip
+log = logging.getLogger(__name__)
 HINT = "set KUBECONFIG or write ~/.kube/config, e.g. with your cloud's command for the cluster"
 
 
@@ -70,6 +72,9 @@ def _config_client(files: str, context: str | None) -> ApiClient:
         config.load_kube_config(files, context, settings, persist_config=False)  # type: ignore[no-untyped-call]
     except DAMAGED as error:
         raise ConfigError(f"the kubeconfig cannot be used: {_line(error)}", HINT) from error
+    if not settings.verify_ssl:  # as the user wants it; urllib3 would say so at each request
+        log.warning("kube.unverified_server")
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return ApiClient(settings)
 
 

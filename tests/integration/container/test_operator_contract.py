@@ -20,6 +20,7 @@ SETTINGS = {
     "training.trainer.num_nodes": 2,
     "data_loader.batch_size": 4,
     "data_loader.global_batch_size": 8,
+    "metrics.address": "0.0.0.0",  # as it is by itself in a pod
 }
 
 
@@ -49,7 +50,12 @@ def test_a_preempted_worker_costs_the_job_no_step(job: OperatorStandIn, store: A
     job.submit()
     first, second = job.workers
     first.wait_for_steps()
-    # The metrics of both workers are scraped here, while they train: ports 9400 of both names.
+    urls = [f"http://{worker.name}:9400/metrics" for worker in job.workers]
+    scrape = [word for url in urls for word in ("--metrics", url)]
+    check = ("naics-embedder", "job", "check", "--config", "/etc/naics/config.yaml", "--ranks", "2")
+    told = first.run_inside(*check, *scrape)  # what `helm test` runs
+    assert "store:" in told
+    assert "metrics:" in told
     second.terminate()
     assert [worker.finish() for worker in job.workers] == [143, 143], job.output
     stopped = json.loads(store.read("output/smoke/run_record.json"))
