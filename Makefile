@@ -1,7 +1,8 @@
 # Everything a developer runs. Needs Python 3.11 or newer and make; uv is fetched when missing.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart quickstart-s3 s3 test check format lint types lock smoke bench clean
+.PHONY: help setup quickstart quickstart-s3 s3 test check format lint types lock smoke chart
+.PHONY: manifests dev docs bench clean
 
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
@@ -53,7 +54,11 @@ quickstart-s3: setup  ## the quickstart with data, checkpoints and results in su
 test: setup  ## unit and integration tests
 	$(BIN)/pytest -m "not e2e and not gpu"
 
-check: lint types lock-check  ## every static check of the CI
+.PHONY: test-cluster
+test-cluster: setup  ## a run on the cluster of KUBECONFIG, from install to uninstall; IMAGE=a CPU image
+	NAICS_E2E_IMAGE=$(IMAGE) $(BIN)/pytest -n0 -m e2e tests/e2e
+
+check: lint types lock-check manifests-check  ## every static check of the CI
 
 lint: setup  ## style, format, import layers, YAML
 	$(BIN)/ruff check .
@@ -81,6 +86,24 @@ lock: setup  ## renew requirements.lock and that of the image's build (Linux x86
 .PHONY: lock-check
 lock-check: setup
 	$(BIN)/python .ci/lock.py
+
+chart: setup  ## tests of the Helm chart and of k8s/, without a cluster
+	$(BIN)/pytest tests/unit/chart
+
+manifests: setup  ## renew k8s/ and the table of values in the chart's README
+	$(BIN)/python .ci/chart.py all
+
+.PHONY: manifests-check
+manifests-check: setup
+	$(BIN)/python .ci/chart.py all --check
+
+# Needs Docker, Skaffold, Helm, kubectl and a kind or minikube cluster as the current context. Ctrl-C
+# removes the run again. Metrics of the pods are at http://localhost:9400/metrics meanwhile.
+dev:  ## build the CPU image and run it on kind or minikube with a development S3
+	skaffold dev --profile dev --port-forward=pods
+
+docs: setup  ## renew docs/metrics.md from the catalogue of metrics
+	$(BIN)/python -m naics_job.observability.document > docs/metrics.md
 
 bench: setup  ## every benchmark of benchmarks/
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

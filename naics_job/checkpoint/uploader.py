@@ -36,6 +36,7 @@ class Uploader:
 
     Attributes:
         newest: the newest checkpoint that was stored.
+        stored_at, stored_in_s: when (monotonic clock), and how long that took.
         num_saved, num_failures, num_replaced: stored; failed tries; snapshots that a newer one
             replaced before they were stored.
         error: why no more is tried; set after `max_failures` failures in a row, or when another
@@ -45,6 +46,7 @@ class Uploader:
     def __init__(self, store: RunStore, max_failures: int) -> None:
         self.store, self.max_failures = store, max_failures
         self.newest: CheckpointManifest | None = None
+        self.stored_at, self.stored_in_s = time.monotonic(), 0.0
         self.num_saved = self.num_failures = self.num_replaced = 0
         self.error: NaicsJobError | None = None
         self._in_a_row = 0
@@ -53,6 +55,11 @@ class Uploader:
         self._busy = self._closed = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+
+    @property
+    def num_queued(self) -> int:
+        """Snapshots that wait or are on their way."""
+        return int(self._waiting is not None) + int(self._busy)
 
     def submit(self, snapshot: Snapshot) -> None:
         """Hand over a snapshot; one that still waits is dropped for it."""
@@ -123,6 +130,7 @@ class Uploader:
               megabytes=round(manifest.size_bytes / 1e6, 1), seconds=round(seconds, 2))  # fmt: skip
         with self._changed:
             self.newest, self._latest = manifest, None
+            self.stored_at, self.stored_in_s = time.monotonic(), seconds
             self.num_saved += 1
             self._in_a_row, self._busy = 0, False
             self._changed.notify_all()
@@ -158,4 +166,4 @@ class Uploader:
         older.file.unlink(missing_ok=True)
         self.num_replaced += 1
         event(log, logging.WARNING, "checkpoint.replaced", step=older.facts.step,
-              advice="storing takes longer than checkpoint.every_n_steps")  # fmt: skip
+              advice="storing takes too long for checkpoint.max_lost_steps")  # fmt: skip

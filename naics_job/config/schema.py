@@ -1,5 +1,5 @@
 """The root of the configuration. Its sections: data_schema.py, model_schema.py, train_schema.py,
-launch_schema.py."""
+launch_schema.py, metrics_schema.py."""
 
 import re
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from naics_job.config.data_schema import (
     StorageConfig,
 )
 from naics_job.config.launch_schema import LaunchConfig
+from naics_job.config.metrics_schema import MetricsConfig
 from naics_job.config.model_schema import FalseNegativesConfig, LossConfig, ModelConfig
 from naics_job.config.train_schema import CheckpointConfig, CurriculumConfig, TrainingConfig
 
@@ -36,6 +37,7 @@ class Config:
     training: TrainingConfig
     checkpoint: CheckpointConfig
     launch: LaunchConfig
+    metrics: MetricsConfig
     storage: StorageConfig
 
     def __post_init__(self) -> None:

@@ -75,6 +75,8 @@ class NegativePlanner:
         self.exclusion_share = config.curriculum.exclusion_share
         self.strategy = config.false_negatives.strategy
         self.static = config.sampling.sans_static if _is_static(config) else None
+        # anchors [batch] of the newest step and what was mined [batch, any], -1 where none
+        self.mined: tuple[IntArray, IntArray] | None = None
         self.num_masked = 0  # pairs that the clusters took out of the newest step's negatives
 
     def choose(self, batch: AnchorBatch, state: PhaseState) -> IntArray:
@@ -85,6 +87,7 @@ class NegativePlanner:
         the anchor, or too few codes) is drawn instead.
         """
         k, draws, anchors = self.num_negatives, batch.draws(self.seed), batch.anchors
+        self.mined = None
         if self.static is not None:
             near = self.static.near_max_distance
             return self.sampler.draw_buckets(anchors, k, near, self.static.near_share, draws)
@@ -94,6 +97,7 @@ class NegativePlanner:
         if not shares.num_hard + shares.num_router:
             return self.sampler.draw(anchors, k, alpha, threshold, self.exclusion_share, draws)
         mined = self._mine(anchors, shares, state)
+        self.mined = anchors, mined
         return self._fill(anchors, mined, state, draws)
 
     def _mine(self, anchors: IntArray, shares: Shares, state: PhaseState) -> IntArray:

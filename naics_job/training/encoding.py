@@ -37,13 +37,14 @@ class StepEncoder:
     Attributes:
         features: cached ones, of the frozen encoder or of adapters that rest.
         step_tokens: tokens that went through the encoder in the newest step of this process.
+        step_codes: unique codes of the newest step.
     """
 
     def __init__(self, sources: Sources, encoder: ChannelEncoder, embedder: NaicsEmbedder) -> None:
         self.num_codes, self.tokens = len(sources.taxonomy), sources.tokens
         self.queries, self.features = sources.queries, sources.features
         self.encoder, self.embedder = encoder, embedder
-        self.step_tokens = 0
+        self.step_tokens = self.step_codes = 0
         self._queries_cached = True
 
     def to(self, device: torch.device) -> None:
@@ -75,7 +76,7 @@ class StepEncoder:
             adapters: encode through the adapters; else cached features serve.
             noise: of the step; a row and a text have the same masks on whichever process.
         """
-        self.step_tokens = 0
+        self.step_tokens, self.step_codes = 0, len(codes.codes)
         parts = (
             self._codes(codes.codes, codes.epoch, adapters, noise),
             self._texts(asked, adapters, noise),

@@ -52,6 +52,7 @@ class NaicsModule(pl.LightningModule):
         self.step_encoder = StepEncoder(sources, network.encoder, network.embedder)
         self.planner, self.curriculum = planner, curriculum
         self.objective = Objective(config.loss, config.false_negatives)
+        self.expert_load: Tensor | None = None  # [expert] of the newest step
 
     @property
     def clusters(self) -> ClusterState:
@@ -97,6 +98,7 @@ class NaicsModule(pl.LightningModule):
         noise = StepNoise.of(self.config.seed, batch.epoch, batch.index, batch.start)
         encoded, queries = self.step_encoder.step(codes, asked, adapters, noise)
         self.bank.update(codes.codes, encoded.points, encoded.gates)
+        self.expert_load = encoded.load
         inputs = loss_inputs(encoded, queries, asked, codes, self.planner, state, self.taxonomy)
         terms = self.loss_terms(inputs, codes)
         memory = global_batch_memory(encoded, inputs)

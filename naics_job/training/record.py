@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import time
 from dataclasses import dataclass, field
@@ -38,7 +39,11 @@ class RunRecord:
     time_to_first_step_s: float | None = None
     anchors_per_s: float = 0.0
     tokens_per_s: float = 0.0
+    productive_s: float = 0.0  # in steps that were not done before
+    goodput: float | None = None  # their share of wall_s
     peak_rss_bytes: int = 0
+    peak_gpu_bytes: int | None = None  # most memory PyTorch had allocated on this process's GPU
+    exporter_restarts: int = 0
     phases: list[dict[str, Any]] = field(default_factory=list)
     restarts: int = 0
     lost_steps: int = 0  # done again after restarts, as far as the lost starts had told of them
@@ -50,12 +55,27 @@ class RunRecord:
     checkpoint: str | None = None  # newest checkpoint of the run
     exports: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    image: str = field(default_factory=lambda: os.environ.get("NAICS_IMAGE", ""))
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def describe(self, data: NaicsData, base: BaseWeights) -> None:
         """Note what the run reads."""
         self.data_source, self.data_digest = data.source, data.digest
         self.base_model = {"origin": base.origin, "sha256": base.sha256}
+
+    def summary(self) -> dict[str, Any]:
+        """What an operator asks first, small enough for a pod's status."""
+        return {
+            "run_id": self.run_id,
+            "status": self.status,
+            "error": self.error,
+            "step": self.steps,
+            "phase": self.phases[-1]["phase"] if self.phases else None,
+            "restarts": self.restarts,
+            "lost_steps": self.lost_steps,
+            "checkpoint": self.checkpoint,
+            "metrics": jsonable(self.metrics),
+        }
 
     def write(self, config: Config, started: float) -> str:
         """Write `<dirs.output_dir>/<experiment_name>/run_record.json` and return its path.
@@ -64,6 +84,7 @@ class RunRecord:
         finished or exported too: the embeddings in that folder are still that run's.
         """
         self.wall_s = time.monotonic() - started
+        self.goodput = self.productive_s / max(self.wall_s, 1e-9)
         self.versions = versions()
         url = record_url(config)
         if self.status != "finished" and not self.exports:

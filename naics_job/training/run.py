@@ -1,6 +1,8 @@
 """One run from settings to embeddings: prepare, fit, evaluate, publish, record."""
 
+import json
 import logging
+import os
 import sys
 import time
 from contextlib import nullcontext, suppress
@@ -16,19 +18,27 @@ from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
 from naics_job.distributed import broadcast_object, is_main, peers_missed, process_group
 from naics_job.errors import UNEXPECTED, NaicsJobError
-from naics_job.observability.heartbeat import note_run, rest
+from naics_job.kube.events import EventSender, sender_in
+from naics_job.observability.heartbeat import note_run, note_summary, rest
 from naics_job.observability.logs import bind, event
 from naics_job.stopping import Stop, StopNow, StoppedBySignalError, listening
 from naics_job.storage.files import join
-from naics_job.training.assembly import build_callbacks, build_trainer, note_progress
+from naics_job.training.assembly import (
+    build_callbacks,
+    build_trainer,
+    note_progress,
+    with_exporter,
+)
 from naics_job.training.build import Job, build_inputs, build_job, trains_on_gpu
 from naics_job.training.callbacks.checkpointing import AGAIN
+from naics_job.training.callbacks.cluster_events import tell_outcome
 from naics_job.training.finish import is_done, limits_of, stopped_short, time_limit_of
 from naics_job.training.plan import held_lease, shared_plan, try_store
 from naics_job.training.preflight import check_folders, check_run, warn_of_plan
 from naics_job.training.publish import publish
 from naics_job.training.record import RunRecord
 from naics_job.training.start import frozen_facts, load_weights, open_store
+from naics_job.training.telemetry import Telemetry, telemetry
 from naics_job.training.trainer import check_trainer
 
 log = logging.getLogger(__name__)
@@ -46,12 +56,15 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start of a run: what was asked, who may stop it, and when it began (monotonic clock)."""
+    """One start of a run: what was asked, who may stop it, when it began (monotonic clock), and
+    what shows it to the outside."""
 
     loaded: LoadedConfig
     options: RunOptions
     stop: Stop
     started: float
+    telemetry: Telemetry | None
+    events: EventSender | None = None  # of the main process, in a cluster
 
     @property
     def config(self) -> Config:
@@ -68,10 +81,11 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
         NaicsJobError: the run failed or was stopped; the record says so too.
     """
     started = time.monotonic()
-    with listening() as stop:
+    with listening() as stop, telemetry(loaded.config, stop) as shown:
         try:
+            stop.heed()
             with process_group(trains_on_gpu(loaded.config), stop):
-                return _run(Attempt(loaded, options, stop, started))
+                return _run(Attempt(loaded, options, stop, started, shown))
         except StopNow as error:
             raise stop.error("before it began", SAME) from error
 
@@ -79,23 +93,26 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
 def _run(attempt: Attempt) -> RunRecord:
     config = attempt.config
     options = replace(attempt.options, ckpt_path=broadcast_object(attempt.options.ckpt_path))
-    attempt = replace(attempt, options=options)
+    events = sender_in(os.environ) if is_main() else None
+    attempt = replace(attempt, options=options, events=events)
     exclusive = try_store(config, options.skip_validation)
     plan = shared_plan(options.ckpt_path, config)
-    _tell_run(config, plan)
+    _tell_run(attempt, plan)
     if options.ckpt_path == "auto" and is_done(plan, config):
         return _already_finished(attempt.loaded, plan)
     with held_lease(config, plan.run_id, exclusive) as lease:
         if broadcast_object(lease is not None and lease.waited):  # the holder may have saved since
             plan = shared_plan(options.ckpt_path, config)
-            _tell_run(config, plan)
+            _tell_run(attempt, plan)
         return _recorded(attempt, plan, lease)
 
 
-def _tell_run(config: Config, plan: ResumePlan) -> None:
-    """Let log lines and the launcher know which run this is."""
-    bind(run=plan.run_id)
-    note_run(checkpoint_root(config), plan.run_id)
+def _tell_run(attempt: Attempt, plan: ResumePlan) -> None:
+    """Let log lines, the launcher and metrics know which run this is."""
+    bind(run=plan.run_id, step=None, phase=None)
+    note_run(checkpoint_root(attempt.config), plan.run_id)
+    if attempt.telemetry is not None:
+        attempt.telemetry.begin(attempt.loaded, plan.run_id)
 
 
 def _recorded(attempt: Attempt, plan: ResumePlan, lease: RunLease | None) -> RunRecord:
@@ -120,7 +137,7 @@ def _recorded(attempt: Attempt, plan: ResumePlan, lease: RunLease | None) -> Run
         if record.exit_code is None:
             _note_failure(record, sys.exception())
         if is_main():
-            _write_record(record, attempt.config, attempt.started)
+            _tell_outcome(record, attempt)
     return record
 
 
@@ -152,8 +169,20 @@ def _note_failure(record: RunRecord, error: BaseException | None) -> None:
     record.error = str(error) if known else f"{type(error).__name__}: {error}"
 
 
+def _tell_outcome(record: RunRecord, attempt: Attempt) -> None:
+    shown = attempt.telemetry
+    record.exporter_restarts = 0 if shown is None else shown.exporter.restarts
+    try:
+        _write_record(record, attempt.config, attempt.started)
+    finally:
+        if shown is not None:
+            shown.outcome(record)
+        tell_outcome(attempt.events, record)
+
+
 def _write_record(record: RunRecord, config: Config, started: float) -> None:
     """Write the record; a folder that fails must not hide why the run failed."""
+    note_summary(json.dumps(record.summary()))
     try:
         url = record.write(config, started)
     except NaicsJobError as error:
@@ -190,8 +219,9 @@ def _execute(attempt: Attempt, plan: ResumePlan, record: RunRecord, lease: RunLe
     job, store = _prepare(attempt, plan, record)
     store.lease = lease
     parts = build_callbacks(attempt.loaded, job, store, stop, attempt.started)
-    parts.checkpoints.lost_steps = record.lost_steps
-    trainer = build_trainer(config, plan.run_id, job, parts, done)
+    parts = with_exporter(parts, attempt.telemetry)
+    parts.checkpoints.lost_steps = parts.throughput.lost_steps = record.lost_steps
+    trainer = build_trainer(config, plan.run_id, job, parts, done, attempt.events)
     record.device = str(trainer.strategy.root_device)
     if lease is not None:
         lease.progress = lambda: trainer.global_step

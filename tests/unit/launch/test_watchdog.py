@@ -7,7 +7,7 @@ import pytest
 
 from naics_job.launch.watchdog import Watchdog
 from naics_job.observability import heartbeat
-from naics_job.observability.heartbeat import FOLDER_VARIABLE, beat, rest
+from naics_job.observability.heartbeat import FOLDER_VARIABLE, Pulse, beat, rest
 
 
 class Bench:
@@ -79,7 +79,7 @@ def test_switched_off(tmp_path: Path) -> None:
 def heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     monkeypatch.setenv("LOCAL_RANK", "2")
-    monkeypatch.setattr(heartbeat, "_newest", float("-inf"))
+    monkeypatch.setattr(heartbeat, "_pulse", Pulse(float("-inf"), rests=True))
     return tmp_path / "2.beat"
 
 

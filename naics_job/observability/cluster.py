@@ -1,0 +1,13 @@
+"""Where this process runs, as far as its defaults depend on it."""
+
+import os
+
+
+def in_cluster() -> bool:
+    """Whether this process runs in a Kubernetes pod, which always knows its API server."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def default_address() -> str:
+    """All addresses of a pod, which has its own; elsewhere only this machine may ask."""
+    return "0.0.0.0" if in_cluster() else "127.0.0.1"
