@@ -74,10 +74,13 @@ format: setup  ## put the code into shape
 	$(BIN)/ruff format .
 
 # Hashes are those of the public registry: a local folder of wheels must not leak into the lock.
-lock: setup  ## renew requirements.lock (Linux x86-64, Python 3.11)
-	env -u UV_FIND_LINKS $(UV) pip compile pyproject.toml --quiet --upgrade --generate-hashes \
-	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-	  --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+COMPILE = env -u UV_FIND_LINKS $(UV) pip compile --quiet --upgrade --generate-hashes \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	--no-emit-index-url --no-annotate --no-header
+
+lock: setup  ## renew requirements.lock and that of the image's build (Linux x86-64, Python 3.11)
+	$(COMPILE) pyproject.toml --output-file requirements.lock
+	$(COMPILE) image/build-requirements.in --output-file image/build-requirements.lock
 	$(BIN)/python .ci/lock.py --stamp
 
 .PHONY: lock-check

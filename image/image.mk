@@ -1,7 +1,6 @@
 # The training image: docs/image.md. Included by the Makefile.
 ENGINE ?= $(firstword $(foreach tool,docker podman buildah,$(if $(shell command -v $(tool)),$(tool))))
 FLAVOR ?= cuda
-IMAGE ?= naics-train
 VERSION ?= $(shell sed -nE 's/^version = "(.*)"/\1/p' pyproject.toml)
 TAG ?= $(VERSION)-$(FLAVOR)
 REVISION ?= $(shell git describe --always --abbrev=40 --dirty 2>/dev/null || echo unknown)
@@ -18,6 +17,7 @@ image_args += $(if $(WEIGHTS),--build-context weights=$(abspath $(WEIGHTS)))
 engine_args = $(if $(findstring docker,$(ENGINE)),,--format docker --layers)
 
 .PHONY: image
+image: IMAGE ?= naics-train
 image:  ## build the image; FLAVOR=cpu, IMAGE, TAG, BASE_IMAGE, ENGINE=docker|podman|buildah
 	@test -n '$(ENGINE)' || { echo 'no docker, podman or buildah found: set ENGINE' >&2; exit 1; }
 	$(ENGINE) build $(engine_args) $(BUILD_OPTIONS) --build-arg TORCH_FLAVOR=$(FLAVOR) \
