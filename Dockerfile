@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # The training image; docs/image.md tells how to build, run and check it.
 # A base needs Python 3.11 as python3, with venv, and apt.
-ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
+ARG BASE_IMAGE=python:3.11-slim-bookworm
 # cuda: torch as on PyPI, which brings CUDA, cuDNN and NCCL as wheels. cpu: torch without them.
 ARG TORCH_FLAVOR=cuda
 
@@ -23,7 +23,8 @@ RUN --mount=type=secret,id=ca \
     for file in /etc/ssl/certs/ca-certificates.crt /run/secrets/ca; do \
       if [ -f "$file" ]; then cp "$file" /build/ca.crt; fi; \
     done
-ARG PIP_INDEX_URL=https://pypi.org/simple
+# A mirror; empty: the public index.
+ARG PIP_INDEX_URL=""
 ENV PIP_INDEX_URL=$PIP_INDEX_URL UV_DEFAULT_INDEX=$PIP_INDEX_URL \
     PIP_CERT=/build/ca.crt SSL_CERT_FILE=/build/ca.crt \
     UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never UV_NO_BUILD=1
@@ -46,13 +47,15 @@ FROM tools AS torch-cuda
 RUN /opt/tools/bin/uv pip install --python /opt/venv --no-deps --require-hashes -r /build/torch.txt
 
 FROM tools AS torch-cpu
-# Empty: only the wheels of the build context count.
-ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+# The wheels of the build context, else an index of such wheels, else the one that PyTorch keeps.
+ARG TORCH_INDEX_URL=""
 RUN --mount=type=bind,from=wheels,target=/wheels \
-    set -- --no-index; \
+    set -- --torch-backend cpu; \
     if [ -n "$TORCH_INDEX_URL" ]; then set -- --default-index "$TORCH_INDEX_URL"; fi; \
-    /opt/tools/bin/uv pip install --python /opt/venv --no-deps --find-links /wheels "$@" \
-      -r /build/torch.txt
+    if [ -n "$(find /wheels -name 'torch-*.whl')" ]; then \
+      set -- --no-index --find-links /wheels; \
+    fi; \
+    /opt/tools/bin/uv pip install --python /opt/venv --no-deps "$@" -r /build/torch.txt
 
 # hadolint ignore=DL3006
 FROM torch-${TORCH_FLAVOR} AS torch

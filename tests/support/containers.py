@@ -98,7 +98,7 @@ def _sources() -> dict[str, str]:
     wheels, certificates = os.environ.get("PIP_FIND_LINKS"), os.environ.get("PIP_CERT")
     found = {"CA": certificates} if certificates else {}
     if wheels and list(Path(wheels).glob("torch-*.whl")):
-        found |= {"WHEELS": wheels, "TORCH_INDEX_URL": ""}
+        found["WHEELS"] = wheels
     return found
 
 

@@ -7,7 +7,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$folder/policy.json"
 debootstrap --variant=minbase --include=ca-certificates,python3,python3.11-venv \
-  bookworm "$folder/root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}"
+  bookworm "$folder/root" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
 cat >"$folder/root/etc/apt/apt.conf.d/no-caches" <<'CONF'
 Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "";
