@@ -83,6 +83,10 @@ lock-check: setup
 docs: setup  ## renew docs/metrics.md from the catalogue of metrics
 	$(BIN)/python -m naics_job.observability.document > docs/metrics.md
 
+.PHONY: dashboards
+dashboards: setup  ## renew the dashboards that the chart ships from dashboards/
+	$(BIN)/python -m dashboards
+
 bench: setup  ## every benchmark of benchmarks/
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
