@@ -31,11 +31,12 @@ def test_it_goes_with_the_release() -> None:
 def test_runbooks_are_where_the_values_say() -> None:
     base = "https://git.example.com/naics-job/blob/main/"
     values = {"alerts": {"enabled": True, "runbookBaseUrl": base}}
-    rules = [
-        r for group in find("PrometheusRule", values)["spec"]["groups"] for r in group["rules"]
-    ]
-    urls = [rule["annotations"]["runbook_url"] for rule in rules if "alert" in rule]
-    assert urls == [f"{base}docs/runbooks/{r['alert']}.md" for r in rules if "alert" in r]
+    groups = find("PrometheusRule", values)["spec"]["groups"]
+    alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
+    assert alerts
+    for alert in alerts:
+        url = alert["annotations"]["runbook_url"]
+        assert url == f"{base}docs/runbooks/{alert['alert']}.md"
 
 
 def test_a_base_that_is_no_folder_is_refused() -> None:
