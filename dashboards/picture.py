@@ -17,6 +17,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from dashboards.colours import colour_of, mapped, reached
 from dashboards.prometheus import Api, PrometheusError, Series
@@ -67,10 +68,12 @@ class Drawer:
                 self._lines(axes, panel)
             case "stat":
                 self._number(axes, panel)
-            case "statetimeline":
+            case "state-timeline":
                 self._bands(axes, panel)
             case "table":
                 self._table(axes, panel)
+            case _:
+                assert panel.kind == "row", panel.kind
 
     def _lines(self, axes: Axes, panel: Panel) -> None:
         found = [item for item in self.over_time(panel) if item[1].times]
@@ -80,18 +83,13 @@ class Drawer:
         if not found:
             axes.text(0.5, 0.5, "no data", ha="center", transform=axes.transAxes, color="gray")
         else:
-            axes.legend(fontsize=5, ncols=3, frameon=False, loc="upper left")
+            axes.legend(fontsize=6, ncols=3, frameon=False, loc="upper left")
         distribution = panel.config["defaults"].get("custom", {}).get("scaleDistribution", {})
         if distribution.get("type") == "log" and any(max(s.values) > 0 for _, s in found):
             axes.set_yscale("log")
         axes.xaxis_date(UTC)
         axes.set_xlim(self.start / DAY_S, self.end / DAY_S)
-        locator = AutoDateLocator(maxticks=5)
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        axes.yaxis.set_major_formatter(lambda value, _: shown(value, panel.unit))
-        axes.tick_params(labelsize=6)
-        axes.grid(alpha=0.3)
+        _scales(axes, panel)
 
     def _number(self, axes: Axes, panel: Panel) -> None:
         values = [series.values[-1] for _, series in self.over_time(panel) if series.values]
@@ -131,7 +129,7 @@ class Drawer:
         if not cells:
             axes.text(0.5, 0.5, "no data", ha="center", transform=axes.transAxes, color="gray")
             return
-        table = axes.table(cells, colLabels=["", *heads], loc="upper center", cellLoc="left")
+        table = axes.table(cells, colLabels=["", *heads], loc="upper left", cellLoc="left")
         table.auto_set_font_size(False)
         table.set_fontsize(6)
         table.auto_set_column_width(list(range(len(heads) + 1)))
@@ -160,6 +158,20 @@ class Drawer:
         return filled(expr, run=self.run, scrape_s=self.scrape_s, step_s=self.step_s)
 
 
+def _scales(axes: Axes, panel: Panel) -> None:
+    """Few ticks, with units on the values and short times."""
+    locator = AutoDateLocator(maxticks=5)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.get_offset_text().set_fontsize(6)
+    if axes.get_yscale() == "linear":
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(lambda value, _: shown(value, panel.unit))
+    axes.tick_params(labelsize=6)
+    axes.grid(alpha=0.3)
+
+
 def _box(panel: Panel, high: int, size: tuple[float, float]) -> tuple[float, float, float, float]:
     """Place of the axes of a panel in the figure: left, bottom, width, height, in shares of it."""
     x, y, width, height = panel.place
@@ -182,7 +194,7 @@ def seen(api: Api) -> tuple[float, float]:
     times = [at for series in found for at in series.times]
     if not times:
         raise PrometheusError("no run was seen in the last day")
-    return min(times), max(times) + 15
+    return min(times), max(times)
 
 
 def draw_all(api: Api, folder: Path, scrape_s: float) -> list[Path]:

@@ -17,11 +17,7 @@ from naics_job.observability.readings import Readings
 
 VALUES = {  # of the labels that queries name
     "phase": ("1", "2", "3"),
-    "phase_name": (
-        "structural initialization",
-        "geometric refinement",
-        "false-negative mitigation",
-    ),
+    "phase_name": tuple(phase.title for phase in Phase),
     "term": ("total", "hierarchy", "contrastive", "rank_order", "search", "radius", "load_balance"),
     "source": ("hierarchy", "gradient"),
     "metric": ("parent@1", "map", "ndcg@10", "spearman", "cophenetic", "distortion"),
