@@ -1,8 +1,8 @@
 # Everything a developer runs. Needs Python 3.11 or newer and make; uv is fetched when missing.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart quickstart-s3 s3 test check format lint types lock smoke docs bench
-.PHONY: clean
+.PHONY: help setup quickstart quickstart-s3 s3 test check format lint types lock smoke chart
+.PHONY: manifests dev docs bench clean
 
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
@@ -54,7 +54,11 @@ quickstart-s3: setup  ## the quickstart with data, checkpoints and results in su
 test: setup  ## unit and integration tests
 	$(BIN)/pytest -m "not e2e and not gpu"
 
-check: lint types lock-check  ## every static check of the CI
+.PHONY: test-cluster
+test-cluster: setup  ## a run on the cluster of KUBECONFIG, from install to uninstall; IMAGE=a CPU image
+	NAICS_E2E_IMAGE=$(IMAGE) $(BIN)/pytest -n0 -m e2e tests/e2e
+
+check: lint types lock-check manifests-check  ## every static check of the CI
 
 lint: setup  ## style, format, import layers, YAML
 	$(BIN)/ruff check .
@@ -80,6 +84,21 @@ lock: setup  ## renew requirements.lock (Linux x86-64, Python 3.11)
 lock-check: setup
 	$(BIN)/python .ci/lock.py
 
+chart: setup  ## tests of the Helm chart and of k8s/, without a cluster
+	$(BIN)/pytest tests/unit/chart
+
+manifests: setup  ## renew k8s/ and the table of values in the chart's README
+	$(BIN)/python .ci/chart.py all
+
+.PHONY: manifests-check
+manifests-check: setup
+	$(BIN)/python .ci/chart.py all --check
+
+# Needs Docker, Skaffold, Helm, kubectl and a kind or minikube cluster as the current context. Ctrl-C
+# removes the run again. Metrics of the pods are at http://localhost:9400/metrics meanwhile.
+dev:  ## build the CPU image and run it on kind or minikube with a development S3
+	skaffold dev --profile dev --port-forward=pods
+
 docs: setup  ## renew docs/metrics.md from the catalogue of metrics
 	$(BIN)/python -m naics_job.observability.document > docs/metrics.md
 
@@ -94,6 +113,8 @@ CHAOS := all
 .PHONY: chaos
 chaos: setup  ## break runs on purpose and count what is lost; CHAOS=sigkill COUNT=20 for a part
 	$(BIN)/python benchmarks/chaos/run.py $(CHAOS) $(if $(COUNT),--count $(COUNT)) $(CHAOS_OPTIONS)
+
+include image/image.mk
 
 clean:  ## remove what was built and cached; data, logs, outputs and checkpoints stay
 	rm -rf .venv .tools build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

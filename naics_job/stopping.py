@@ -53,6 +53,7 @@ class Stop:
         self.told_at = 0.0
         self._remembers = self._over = False
         self._noticed: int | None = None
+        self._ignored: int | None = None
         self._inlet, self._outlet = os.pipe()
         os.set_blocking(self._inlet, False)
         os.set_blocking(self._outlet, False)
@@ -65,6 +66,7 @@ class Stop:
             KeyboardInterrupt: Ctrl-C after any signal: do not wait for the end of anything.
         """
         if self._over:
+            self._ignored = number
             return
         again = self.number is not None
         if not again:
@@ -101,6 +103,17 @@ class Stop:
     def ignore(self) -> None:
         """From here on signals mean nothing, whatever came before; `noticed` still sees them."""
         self._over = True
+
+    def heed(self) -> None:
+        """Signals mean something (again): a run begins, perhaps the next one of this process.
+
+        Raises:
+            StopNow: one came since the last run was done.
+        """
+        self._over = False
+        if self._ignored is not None:
+            number, self._ignored = self._ignored, None
+            self.tell(number)
 
     def check(self) -> None:
         """Raise `StopNow` if a signal came; a destructor may have swallowed the first one."""

@@ -166,4 +166,4 @@ class Uploader:
         older.file.unlink(missing_ok=True)
         self.num_replaced += 1
         event(log, logging.WARNING, "checkpoint.replaced", step=older.facts.step,
-              advice="storing takes longer than checkpoint.every_n_steps")  # fmt: skip
+              advice="storing takes too long for checkpoint.max_lost_steps")  # fmt: skip

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from naics_job.cli import data, evaluate, launch, search, tools, train
+from naics_job.cli import data, evaluate, job, launch, search, tools, train
 from naics_job.cli.failures import INTERRUPTED
 from naics_job.launch.worker import reported_to_launcher
 
@@ -24,6 +24,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("search")(search.search)
 app.add_typer(data.app, name="data")
 app.add_typer(tools.app, name="tools")
+app.add_typer(job.app, name="job")
 
 
 def main() -> None:

@@ -3,15 +3,19 @@
 Nothing here or below imports torch: the launcher stays small beside the training processes.
 """
 
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from naics_job.cli.failures import exit_on_error
+from naics_job.errors import TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+TRANSIENT = TransientError.exit_code
 COMMANDS = ("train", "train-seq")
 USAGE_ERROR: Any = typer.BadParameter.__base__  # typer has no public name for it
 EXAMPLE = "naics-embedder launch --nproc-per-node 2 -- train --ckpt-path auto"
@@ -43,15 +47,25 @@ def launch(
         typer.Option(metavar="HOST:PORT", help="Where the machines meet, on machine 0. Default: "
                      "PET_RDZV_ENDPOINT, else MASTER_ADDR and MASTER_PORT."),
     ] = None,
+    transient_exit_code: Annotated[
+        int,
+        typer.Option(metavar="CODE", min=1, max=255, help="Returned in place of 75. An operator "
+                     "that ends a job at any code below 128 tries again after 203."),
+    ] = TRANSIENT,
+    termination_log: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Gets the outcome as JSON when it exists."),
+    ] = Path("/dev/termination-log"),
     verbose: Annotated[bool, typer.Option("--verbose", help="Tracebacks of failures.")] = False,
 ) -> None:  # fmt: skip
     """Start the processes of a run under torchrun, watch them, and end with their exit code.
 
     SIGTERM lets the run save and ends with 143. Restarts that only fail are refused."""
-    with exit_on_error(verbose):
+    with _transient_as(transient_exit_code), exit_on_error(verbose):
         from naics_job.launch.signals import stop_requests
+        from naics_job.launch.termination import last_word
 
-        with stop_requests() as request:
+        with stop_requests() as request, last_word(termination_log) as word:
             arguments = command or []
             parameters = _parameters(context, arguments)
 
@@ -79,8 +93,17 @@ def launch(
             )
             placement = place(options, loaded.config, environ, socket.gethostname())
             job = Job(arguments, loaded, parameters["ckpt_path"])
-            code = run_launch(job, placement, request)
+            code = run_launch(job, placement, request, word)
         raise typer.Exit(code)
+
+
+@contextmanager
+def _transient_as(code: int) -> "Iterator[None]":
+    """End with `code` where the contract says 75."""
+    try:
+        yield
+    except typer.Exit as end:
+        raise typer.Exit(code if end.exit_code == TRANSIENT else end.exit_code) from None
 
 
 def _parameters(context: typer.Context, arguments: "Sequence[str]") -> "Mapping[str, Any]":

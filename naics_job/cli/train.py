@@ -94,10 +94,11 @@ def _hand_over(loaded: "LoadedConfig", ckpt_path: str | None) -> None:
     from naics_job.launch.placement import here
     from naics_job.launch.run import Job, run_launch
     from naics_job.launch.signals import stop_requests
+    from naics_job.launch.termination import KUBELET_FILE, last_word
 
-    with stop_requests() as request:
+    with stop_requests() as request, last_word(KUBELET_FILE) as word:
         job = Job(sys.argv[1:], loaded, ckpt_path)
-        code = run_launch(job, here(loaded.config, count), request)
+        code = run_launch(job, here(loaded.config, count), request, word)
     raise typer.Exit(code)
 
 

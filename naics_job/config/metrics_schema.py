@@ -25,7 +25,6 @@ class MetricsConfig:
         require_finite("metrics.stall_s", self.stall_s, 1)
         if self.linger_s is not None:
             require_finite("metrics.linger_s", self.linger_s)
-        require(self.address != "", "metrics.address", self.address, "an address, or null")
         url = self.pushgateway
         good = url is None or url.startswith(("http://", "https://"))
         require(good, "metrics.pushgateway", url, "null or a URL such as http://host:9091")

@@ -121,13 +121,13 @@ class TrainingConfig:
 class CheckpointConfig:
     """How often a run is saved and what is kept."""
 
-    every_n_steps: int  # optimizer steps
+    max_lost_steps: int  # optimizer steps
     lease_ttl_s: float
     keep_last: int
     max_failures: int  # failed saves in a row that end the run
 
     def __post_init__(self) -> None:
-        require_finite("checkpoint.every_n_steps", self.every_n_steps, 1)
+        require_finite("checkpoint.max_lost_steps", self.max_lost_steps, 2)
         require_finite("checkpoint.lease_ttl_s", self.lease_ttl_s, 3)
         require_finite("checkpoint.keep_last", self.keep_last, 2)
         require_finite("checkpoint.max_failures", self.max_failures, 1)

@@ -122,7 +122,7 @@ REFUSED_ARGUMENTS = {
     "inference_mode": (_EVALUATION, "leave it out; evaluations never keep gradients"),
     "enable_checkpointing": (
         "the job writes its own checkpoints, a resume needs them",
-        "set checkpoint.every_n_steps and checkpoint.keep_last",
+        "set checkpoint.max_lost_steps and checkpoint.keep_last",
     ),
     "default_root_dir": ("the job names its own folders", "set dirs.* and experiment_name"),
     "logger": (

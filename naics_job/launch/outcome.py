@@ -1,14 +1,16 @@
 """How a launch ended: the code of the contract, from what the training processes left."""
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from naics_job.checkpoint.catalogue import Catalogue
 from naics_job.errors import UNEXPECTED, TransientError
 from naics_job.launch.worker import CODE, PID
-from naics_job.observability.heartbeat import RUN
+from naics_job.observability.heartbeat import RUN, SUMMARY
 from naics_job.observability.logs import event
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,14 @@ def trained_run(folder: Path) -> tuple[str, str] | None:
         return None
     root, _, run_id = notes[-1].read_text(encoding="utf-8").rpartition("\n")
     return root, run_id
+
+
+def summary_in(folder: Path) -> dict[str, Any]:
+    """What the first process of the run told of its end, empty when it did not run here."""
+    for path in folder.glob(f"*{SUMMARY}"):
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    return {}
 
 
 def missing_marker(folder: Path) -> str:

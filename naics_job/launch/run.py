@@ -12,11 +12,19 @@ from naics_job.config.load import LoadedConfig
 from naics_job.curriculum.schedule import Phase, stage_name
 from naics_job.errors import UNEXPECTED, NaicsJobError, TransientError
 from naics_job.launch.ledger import Ledger
-from naics_job.launch.outcome import exit_code, left_in, missing_marker, tell, trained_run
+from naics_job.launch.outcome import (
+    exit_code,
+    left_in,
+    missing_marker,
+    summary_in,
+    tell,
+    trained_run,
+)
 from naics_job.launch.peer import wait_for_peer
 from naics_job.launch.placement import Placement
 from naics_job.launch.signals import StopRequest
 from naics_job.launch.supervisor import Ending, Supervisor
+from naics_job.launch.termination import LastWord
 from naics_job.launch.torchrun import torchrun_command, torchrun_environment
 from naics_job.launch.watchdog import Watchdog
 from naics_job.observability.logs import event
@@ -38,8 +46,10 @@ class Job:
         return checkpoint_root(self.loaded.config)
 
 
-def run_launch(job: Job, placement: Placement, request: StopRequest) -> int:
+def run_launch(job: Job, placement: Placement, request: StopRequest, word: LastWord) -> int:
     """Run the job's processes of this machine and return the exit code of the contract.
+
+    `word` gets the code, and what the processes told of the run.
 
     Raises:
         NaicsJobError: the job was not started, has stalled, or says it finished and has not.
@@ -56,11 +66,12 @@ def run_launch(job: Job, placement: Placement, request: StopRequest) -> int:
         folder = Path(name)
         code = UNEXPECTED
         try:
-            code = _run(job, placement, request, folder)
+            code = word.exit_code = _run(job, placement, request, folder)
         except (NaicsJobError, SystemExit) as error:
             code = _code_of(error)
             raise
         finally:
+            word.summary = summary_in(folder)
             if ledger is not None:
                 ledger.end(code, (trained_run(folder) or ("", None))[1])
     return code

@@ -12,6 +12,7 @@ from naics_job.observability.heartbeat import FOLDER_VARIABLE
 
 MODULE = "naics_job.cli.app"
 LOCAL = "127.0.0.1"
+LATER = "~"  # sorts behind every letter and digit of a host name
 MARGIN_S = 5  # that the launcher keeps of the grace period for itself
 
 
@@ -23,8 +24,11 @@ def torchrun_command(
     Everything is a flag, nothing is left to the environment. Nothing is restarted inside: that is
     for whoever started the launcher, from a checkpoint. The first machine always holds the
     rendezvous; torchrun alone would compare host names, which fails for an alias. It also names
-    itself as the others know it, because the processes of all machines will connect to that name,
-    and because torchrun numbers machines by their names.
+    itself as the others know it, because the processes of all machines will connect to that name.
+
+    torchrun numbers machines by the order of their names. The others therefore get names, which
+    nobody connects to, in the order of their numbers and behind the first one's: ranks that moved
+    over a restart would add the same gradients up in another order.
     """
     shutdown = max(1, round(config.grace_s - MARGIN_S))
     options = dict(placement.rendezvous_options)
@@ -37,17 +41,15 @@ def torchrun_command(
         endpoint, run_id = f"{host}:{placement.port}", placement.run_id
         options["is_host"] = "1" if placement.is_first else "0"
         options.setdefault("join_timeout", str(round(config.rendezvous_timeout_s)))
-        own_name = placement.host if placement.is_first else ""
-    command = [
+        own_name = placement.host if placement.is_first else f"{LATER}{placement.node_rank:06d}"
+    return [
         *(sys.executable, "-m", "torch.distributed.run"),
         *(f"--nnodes={nodes}", f"--nproc-per-node={placement.num_processes}"),
         *(f"--rdzv-backend={BACKEND}", f"--rdzv-endpoint={endpoint}", f"--rdzv-id={run_id}"),
         "--rdzv-conf=" + ",".join(f"{name}={value}" for name, value in options.items()),
-        *("--max-restarts=0", f"--shutdown-timeout={shutdown}"),
+        *("--max-restarts=0", f"--shutdown-timeout={shutdown}", f"--local-addr={own_name}"),
+        *("-m", MODULE, *arguments),
     ]
-    if own_name:
-        command.append(f"--local-addr={own_name}")
-    return [*command, "-m", MODULE, *arguments]
 
 
 def torchrun_environment(placement: Placement, folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a training process tells its launcher while it runs: signs of life, and which run it trains.
+"""What a training process tells its launcher: signs of life, which run it trains, how that ended.
 
 The launcher names a folder on this machine in NAICS_LAUNCH_DIR; without one, nothing is written.
 A beat comes from the thread that trains, never from a thread of its own, which would go on beating
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER_VARIABLE = "NAICS_LAUNCH_DIR"
-BEAT, RUN = ".beat", ".run"
+BEAT, RUN, SUMMARY = ".beat", ".run", ".summary"
 INTERVAL_S = 1.0
 
 
@@ -58,6 +58,12 @@ def note_run(root_url: str, run_id: str) -> None:
     """Tell which run of which checkpoint folder is trained; the newest call counts."""
     if (path := _file(RUN)) is not None:
         write_whole(path, f"{root_url}\n{run_id}")
+
+
+def note_summary(text: str) -> None:
+    """Tell how the run ended, as JSON."""
+    if (path := _file(SUMMARY)) is not None:
+        write_whole(path, text)
 
 
 def local_name() -> str:

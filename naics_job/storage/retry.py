@@ -38,7 +38,7 @@ def be_patient(minutes: float) -> None:
     PATIENCE = replace(PATIENCE, budget_s=minutes * 60.0)
 
 
-def with_retries(
+def with_retries(  # noqa: PLR0913  (by keyword)
     action: Callable[[], T],
     *,
     attempts: int,
@@ -47,6 +47,7 @@ def with_retries(
     rng: random.Random,
     budget_s: float = math.inf,
     sleep: Callable[[float], None] = time.sleep,
+    name: str = "storage.retry",
 ) -> T:
     """Return what `action` returns, calling it again after each `TransientError`.
 
@@ -61,6 +62,7 @@ def with_retries(
         rng: source of the jitter; never the generator that training draws from.
         budget_s: time from the first call after which one last call is made, seconds.
         sleep: replaced in tests.
+        name: of the event that tells of each retry.
 
     Raises:
         TransientError: that of the last attempt.
@@ -79,5 +81,5 @@ def with_retries(
             pause_s = rng.uniform(0.0, min(cap_s, base_s * 2.0 ** min(attempt - 1, 60)))
             pause_s = min(pause_s, left_s)
             fields = {"attempt": attempt, "pause_s": round(pause_s, 3), "error": str(error.args[0])}
-            log.warning("storage.retry", extra={"fields": fields})
+            log.warning(name, extra={"fields": fields})
             sleep(pause_s)

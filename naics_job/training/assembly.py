@@ -10,9 +10,11 @@ from naics_job.checkpoint.uploader import Uploader
 from naics_job.config.load import LoadedConfig
 from naics_job.config.schema import Config
 from naics_job.distributed import is_main
+from naics_job.kube.events import EventSender
 from naics_job.stopping import Stop
 from naics_job.training.build import Job
 from naics_job.training.callbacks.checkpointing import CheckpointCallback
+from naics_job.training.callbacks.cluster_events import ClusterEventsCallback
 from naics_job.training.callbacks.curriculum import CurriculumCallback
 from naics_job.training.callbacks.evaluation import EvaluationCallback
 from naics_job.training.callbacks.exporter import ExporterCallback
@@ -62,7 +64,7 @@ def build_callbacks(
         EvaluationCallback(config, job.datamodule.heldout),
         CheckpointCallback(
             Uploader(store, config.checkpoint.max_failures) if is_main() else None,
-            config.checkpoint.every_n_steps,
+            config.checkpoint.max_lost_steps,
             describer(loaded, job),
             stop,
             FLUSH_SHARE * config.launch.grace_s,
@@ -72,16 +74,19 @@ def build_callbacks(
 
 
 def build_trainer(
-    config: Config, run_id: str, job: Job, parts: Callbacks, done: bool
-) -> pl.Trainer:
+    config: Config, run_id: str, job: Job, parts: Callbacks, done: bool,
+    events: EventSender | None = None,
+) -> pl.Trainer:  # fmt: skip
     """Lightning's Trainer with `training.trainer.*`, our callbacks and our loggers.
 
-    With `done` it trains no step.
+    With `done` it trains no step; with `events` the cluster is told.
     """
     callbacks: list[pl.Callback] = [HeartbeatCallback(), parts.throughput]
     callbacks += [parts.curriculum, parts.evaluation, GradientNormCallback()]
     if config.training.trainer.get("enable_progress_bar", True):
         callbacks.append(ProgressCallback(parts.throughput))
+    if events is not None:
+        callbacks.append(ClusterEventsCallback(events, parts.curriculum))
     if done:
         callbacks.append(FinishedCallback())
     loggers = build_loggers(config.dirs.log_dir, config.experiment_name, run_id)

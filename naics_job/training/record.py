@@ -63,6 +63,20 @@ class RunRecord:
         self.data_source, self.data_digest = data.source, data.digest
         self.base_model = {"origin": base.origin, "sha256": base.sha256}
 
+    def summary(self) -> dict[str, Any]:
+        """What an operator asks first, small enough for a pod's status."""
+        return {
+            "run_id": self.run_id,
+            "status": self.status,
+            "error": self.error,
+            "step": self.steps,
+            "phase": self.phases[-1]["phase"] if self.phases else None,
+            "restarts": self.restarts,
+            "lost_steps": self.lost_steps,
+            "checkpoint": self.checkpoint,
+            "metrics": jsonable(self.metrics),
+        }
+
     def write(self, config: Config, started: float) -> str:
         """Write `<dirs.output_dir>/<experiment_name>/run_record.json` and return its path.
 

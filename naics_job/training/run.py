@@ -1,6 +1,8 @@
 """One run from settings to embeddings: prepare, fit, evaluate, publish, record."""
 
+import json
 import logging
+import os
 import sys
 import time
 from contextlib import nullcontext, suppress
@@ -16,7 +18,8 @@ from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Phase
 from naics_job.distributed import broadcast_object, is_main, peers_missed, process_group
 from naics_job.errors import UNEXPECTED, NaicsJobError
-from naics_job.observability.heartbeat import note_run, rest
+from naics_job.kube.events import EventSender, sender_in
+from naics_job.observability.heartbeat import note_run, note_summary, rest
 from naics_job.observability.logs import bind, event
 from naics_job.stopping import Stop, StopNow, StoppedBySignalError, listening
 from naics_job.storage.files import join
@@ -28,6 +31,7 @@ from naics_job.training.assembly import (
 )
 from naics_job.training.build import Job, build_inputs, build_job, trains_on_gpu
 from naics_job.training.callbacks.checkpointing import AGAIN
+from naics_job.training.callbacks.cluster_events import tell_outcome
 from naics_job.training.finish import is_done, limits_of, stopped_short, time_limit_of
 from naics_job.training.plan import held_lease, shared_plan, try_store
 from naics_job.training.preflight import check_folders, check_run, warn_of_plan
@@ -60,6 +64,7 @@ class Attempt:
     stop: Stop
     started: float
     telemetry: Telemetry | None
+    events: EventSender | None = None  # of the main process, in a cluster
 
     @property
     def config(self) -> Config:
@@ -78,6 +83,7 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
     started = time.monotonic()
     with listening() as stop, telemetry(loaded.config, stop) as shown:
         try:
+            stop.heed()
             with process_group(trains_on_gpu(loaded.config), stop):
                 return _run(Attempt(loaded, options, stop, started, shown))
         except StopNow as error:
@@ -87,7 +93,8 @@ def run_training(loaded: LoadedConfig, options: RunOptions) -> RunRecord:
 def _run(attempt: Attempt) -> RunRecord:
     config = attempt.config
     options = replace(attempt.options, ckpt_path=broadcast_object(attempt.options.ckpt_path))
-    attempt = replace(attempt, options=options)
+    events = sender_in(os.environ) if is_main() else None
+    attempt = replace(attempt, options=options, events=events)
     exclusive = try_store(config, options.skip_validation)
     plan = shared_plan(options.ckpt_path, config)
     _tell_run(attempt, plan)
@@ -102,7 +109,7 @@ def _run(attempt: Attempt) -> RunRecord:
 
 def _tell_run(attempt: Attempt, plan: ResumePlan) -> None:
     """Let log lines, the launcher and metrics know which run this is."""
-    bind(run=plan.run_id)
+    bind(run=plan.run_id, step=None, phase=None)
     note_run(checkpoint_root(attempt.config), plan.run_id)
     if attempt.telemetry is not None:
         attempt.telemetry.begin(attempt.loaded, plan.run_id)
@@ -170,10 +177,12 @@ def _tell_outcome(record: RunRecord, attempt: Attempt) -> None:
     finally:
         if shown is not None:
             shown.outcome(record)
+        tell_outcome(attempt.events, record)
 
 
 def _write_record(record: RunRecord, config: Config, started: float) -> None:
     """Write the record; a folder that fails must not hide why the run failed."""
+    note_summary(json.dumps(record.summary()))
     try:
         url = record.write(config, started)
     except NaicsJobError as error:
@@ -212,7 +221,7 @@ def _execute(attempt: Attempt, plan: ResumePlan, record: RunRecord, lease: RunLe
     parts = build_callbacks(attempt.loaded, job, store, stop, attempt.started)
     parts = with_exporter(parts, attempt.telemetry)
     parts.checkpoints.lost_steps = parts.throughput.lost_steps = record.lost_steps
-    trainer = build_trainer(config, plan.run_id, job, parts, done)
+    trainer = build_trainer(config, plan.run_id, job, parts, done, attempt.events)
     record.device = str(trainer.strategy.root_device)
     if lease is not None:
         lease.progress = lambda: trainer.global_step

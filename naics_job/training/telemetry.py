@@ -107,9 +107,10 @@ def telemetry(config: Config, stop: Stop) -> Iterator[Telemetry | None]:
         yield shown
     finally:
         health.ended = True
-        if health.training and not isinstance(sys.exception(), NO_LINGER):
+        seconds = linger_of(config)
+        if seconds and health.training and not isinstance(sys.exception(), NO_LINGER):
             stop.ignore()
-            shown.linger(stop, linger_of(config))
+            shown.linger(stop, seconds)
         exporter.close()
 
 

@@ -17,6 +17,7 @@ NOISE = (  # Lightning's remarks on choices that are made on purpose here
     ".*does not have many workers.*",
     ".*LeafSpec.* is deprecated.*",
     ".*module.* in eval mode at the start of training.*",  # the frozen base encoder
+    ".*find_unused_parameters=True was specified.*",  # see _strategy
 )
 
 
@@ -32,12 +33,14 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
     for pattern in NOISE:
         warnings.filterwarnings("ignore", pattern)
     arguments = dict(config.training.trainer)
+    on_gpu = arguments.get("accelerator") != "cpu" and torch.cuda.is_available()
     if arguments.get("precision") == "auto":
-        on_gpu = arguments.get("accelerator") != "cpu" and torch.cuda.is_available()
         arguments["precision"] = "16-mixed" if on_gpu else "32-true"
     if config.training.repeats_batches:  # Lightning's way replaces the sampler; ours does not
         arguments["limit_train_batches"] = arguments.pop("overfit_batches")
     arguments.update(_as_launched(arguments))
+    if not on_gpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        arguments["strategy"] = _repeatable(arguments.get("strategy"))
     arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))
     arguments["enable_progress_bar"] = False  # ours knows the phases
     try:
@@ -62,6 +65,17 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
 
 def _leave() -> None:
     """Do nothing about signals."""
+
+
+def _repeatable(strategy: Any) -> Any:
+    """The strategy, such that gradients do not depend on when the process began.
+
+    After its first step DDP sorts gradients into other buckets. gloo adds up what three or more
+    processes have in an order that follows from the place in a bucket, so the first step after a
+    resume would differ in the last digits from that of a run which went on. Where DDP looks for
+    parameters without a gradient, of which there are none, the buckets stay.
+    """
+    return "ddp_find_unused_parameters_true" if strategy in (None, "auto", "ddp") else strategy
 
 
 def _as_launched(arguments: Mapping[str, Any]) -> dict[str, Any]:

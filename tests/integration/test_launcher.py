@@ -120,7 +120,9 @@ def rss_megabytes(pid: int) -> float:
 
 
 def test_a_preempted_run_is_resumed_by_the_same_command(start: Start, tmp_path: Path) -> None:
-    command = {"options": ("--nproc-per-node", "2")}
+    log = tmp_path / "termination-log"
+    log.touch()
+    command = {"options": ("--nproc-per-node", "2", "--termination-log", str(log))}
     pod = start(tmp_path, "training.trainer.max_epochs=6", **command)
     pod.wait_for_steps()
     assert rss_megabytes(pod.process.pid) < 80
@@ -131,10 +133,15 @@ def test_a_preempted_run_is_resumed_by_the_same_command(start: Start, tmp_path: 
     assert pod.finish() == 143, pod.output
     stopped = pod.record
     assert stopped["exit_code"] == 143
+    word = json.loads(log.read_text())
+    assert word["exit_code"] == 143
+    assert [word[name] for name in ("run_id", "step")] == [stopped["run_id"], stopped["steps"]]
 
     again = start(tmp_path, "training.trainer.max_epochs=6", **command)
     assert again.finish() == 0, again.output
     assert again.record["restarts"] == 1
+    word = json.loads(log.read_text())
+    assert [word[name] for name in ("exit_code", "status", "restarts")] == [0, "finished", 1]
     assert again.record["run_id"] == stopped["run_id"]
     assert again.record["steps"] > stopped["steps"]
     starts = json.loads((tmp_path / "checkpoints/smoke/starts.json").read_text())["starts"]

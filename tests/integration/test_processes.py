@@ -196,7 +196,7 @@ def forget_after(folder: Path, step: int) -> None:
 def test_sigterm_to_one_process_stops_all_after_the_same_step_and_loses_nothing(
     start: Start, alone: Run, tmp_path: Path
 ) -> None:
-    process = start(tmp_path, 2, "training.trainer.max_epochs=3", "checkpoint.every_n_steps=1000")
+    process = start(tmp_path, 2, "training.trainer.max_epochs=3", "checkpoint.max_lost_steps=2000")
     second = wait_for_worker(process, rank=1, folder=tmp_path)
     os.kill(second, signal.SIGTERM)
     run = finish(process, tmp_path)

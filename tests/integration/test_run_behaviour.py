@@ -286,7 +286,7 @@ def test_a_run_that_a_time_limit_ended_goes_on_when_it_is_raised(
 def test_part_of_an_epoch_resumes_at_its_end_too(
     run_tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limited = ("training.trainer.limit_train_batches=4", "checkpoint.every_n_steps=4")
+    limited = ("training.trainer.limit_train_batches=4", "checkpoint.max_lost_steps=8")
     straight = run_tiny(tmp_path / "straight", *limited)
     assert straight.record["steps"] == 12
     spans = [(span["phase"], span["first_step"]) for span in straight.record["phases"]]

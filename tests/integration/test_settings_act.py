@@ -15,7 +15,7 @@ SHORT = (
     "curriculum.phase1_end=0.33",
     "curriculum.phase2_end=0.66",
     "model.eval_every_n_epochs=12",
-    "checkpoint.every_n_steps=100",
+    "checkpoint.max_lost_steps=200",
     "model.lora.start_phase=2",
 )
 FROM_THE_START = 0

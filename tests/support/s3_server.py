@@ -1,7 +1,8 @@
 """A real S3 service on this machine, `weed mini` of SeaweedFS, for tests and for `make s3`.
 
-Everything listens on 127.0.0.1 and reports to nobody. As a program it serves until Ctrl-C, or
-until the command after `--` has ended, which sees it through its environment.
+Everything listens on 127.0.0.1, or on the one address it is given, and reports to nobody. As a
+program it serves until Ctrl-C, or until the command after `--` has ended, which sees it through its
+environment.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -32,11 +34,20 @@ def find_weed() -> str | None:
 class S3Server:
     """One server with its own folder and ports; use it with `with`."""
 
-    def __init__(self, binary: str, folder: Path, port: int | None = None) -> None:
+    def __init__(
+        self,
+        binary: str,
+        folder: Path,
+        port: int | None = None,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """Serve from `folder`, on `host`; `prefix` starts the command where that address is."""
         self.port = port or free_port()
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.endpoint = f"http://{host}:{self.port}"
         self.log = folder / "weed.log"
-        self._command, self._folder = _command(binary, folder, self.port), folder
+        self._command = [*prefix, *_command(binary, folder, self.port, host)]
+        self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -113,10 +124,10 @@ class S3Server:
                 time.sleep(0.1)
 
 
-def _command(binary: str, folder: Path, port: int) -> list[str]:
+def _command(binary: str, folder: Path, port: int, host: str) -> list[str]:
     own = ("master", "filer", "volume", "admin")
     return [
-        *(binary, "mini", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        *(binary, "mini", f"-dir={folder / 'data'}", f"-ip={host}", f"-ip.bind={host}"),
         *(f"-s3.port={port}", *(f"-{name}.port={free_port()}" for name in own)),
         *("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
         "-master.telemetry=false",

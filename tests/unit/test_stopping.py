@@ -75,6 +75,23 @@ def test_after_the_end_of_the_work_signals_mean_nothing() -> None:
         assert stop.number is None
 
 
+def test_the_next_run_of_the_process_can_be_stopped_again() -> None:
+    with listening() as stop:
+        stop.finish()
+        stop.heed()
+        with pytest.raises(StopNow):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_between_two_runs_stops_the_second() -> None:
+    with listening() as stop:
+        stop.finish()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(StopNow):
+            stop.heed()
+        assert stop.number == signal.SIGTERM
+
+
 def test_an_inner_listener_shares_the_outer_one() -> None:
     with listening() as outer:
         with listening() as inner:

@@ -29,7 +29,8 @@ class CheckpointCallback(pl.Callback):
 
     Args:
         uploader: of the main process; None on the others, which only take part in snapshots.
-        every_n_steps: interval of the saves.
+        max_lost_steps: that a kill may cost. A save begins after every half of them: it is stored
+            while training goes on, and a run killed just before that still has the one before.
         describe: what a manifest says about the state.
         stop: what this process knows about being told to stop.
         grace_s: seconds after a signal within which the last state must be stored.
@@ -39,13 +40,13 @@ class CheckpointCallback(pl.Callback):
     def __init__(
         self,
         uploader: Uploader | None,
-        every_n_steps: int,
+        max_lost_steps: int,
         describe: Describe,
         stop: Stop,
         grace_s: float,
         snapshots: SnapshotIO,
     ) -> None:
-        self.uploader, self.every, self.describe = uploader, every_n_steps, describe
+        self.uploader, self.every, self.describe = uploader, max_lost_steps // 2, describe
         self.stop, self.grace_s, self.snapshots = stop, grace_s, snapshots
         self.saved_step = -1
         self.block_seconds: list[float] = []  # how long each save held the training thread

@@ -12,7 +12,7 @@ from naics_job.curriculum.false_negatives import refresh
 from naics_job.curriculum.schedule import Phase, PhaseState
 from naics_job.data.sampler import step_rng
 from naics_job.distributed import broadcast_object
-from naics_job.observability.logs import event
+from naics_job.observability.logs import bind, event
 from naics_job.training.module import NaicsModule
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class CurriculumCallback(pl.Callback):
     ) -> None:
         module = _module(pl_module)
         state = self._state = module.phase_state()
+        bind(step=trainer.global_step, phase=int(state.phase))
         # by the batch, which follows the saved position, rather than by Lightning's epoch hooks
         epoch, step = batch.epoch, trainer.global_step
         clusters_due = module.curriculum.should_cluster(epoch, step, module.clusters.epoch)

@@ -18,7 +18,7 @@ from naics_job.training.module import NaicsModule
 from naics_job.training.telemetry import Telemetry
 
 TITLES = tuple(phase.title for phase in Phase)
-TENSOR_SHARE = 0.0005  # of the time, at most, goes into reading tensors
+TENSOR_SHARE = 0.0002  # of the time, at most, goes into reading tensors
 
 
 class ExporterCallback(pl.Callback):

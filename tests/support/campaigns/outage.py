@@ -11,7 +11,7 @@ from campaigns.stage import START_S, Stage
 SETTINGS = (  # long enough to be stopped in the end
     "training.trainer.max_epochs=100000",
     "model.eval_every_n_epochs=100000",
-    "checkpoint.every_n_steps=20",
+    "checkpoint.max_lost_steps=40",
 )
 SHARE = 0.1  # of the time in an outage that no step may fill at once
 LANDS_S = 180.0  # pauses between the tries of an upload have grown in the outage

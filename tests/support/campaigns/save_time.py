@@ -31,7 +31,7 @@ def save_time(stage: Stage, count: int) -> Counts:
         "data.max_codes=60",
         f"dirs.checkpoint_dir={scene.store}",
         *(f"dirs.{name}_dir={scene.folder / place}" for name, place in dirs.items()),
-        f"checkpoint.every_n_steps={EVERY}",
+        f"checkpoint.max_lost_steps={2 * EVERY}",
         "training.trainer.max_epochs=-1",
         f"training.trainer.max_steps={EVERY * count}",
         "training.trainer.enable_progress_bar=false",

@@ -14,13 +14,13 @@ from campaigns.scene import Scene
 from campaigns.stage import START_S, Stage
 from campaigns.undisturbed import DIFFERENCES, Reference, compare, undisturbed
 
-INTERVAL = 14
-SETTINGS = ("training.trainer.max_epochs=8", f"checkpoint.every_n_steps={INTERVAL}")
+MAX_LOST = 28
+SETTINGS = ("training.trainer.max_epochs=8", f"checkpoint.max_lost_steps={MAX_LOST}")
 UPLOAD_S, HELD_S = 0.15, 2.0  # a checkpoint is on its way; as long as a kill amid it may need
 WINDOW_S = 0.1  # after the begin of an upload: a part of an interval
 AMID_UPLOAD = (0, 3)  # of every five kills, on a store behind a proxy
 OWN_DATA = 0.2  # share of runs that make their data themselves
-LOST = ("lost steps of one kill", "kills that lost more than an interval")
+LOST = "lost steps of one kill"
 MOST_KILLS = 8  # of one run
 GOALS = {
     "corrupt loads": 0,
@@ -43,8 +43,8 @@ class Life:
 def sigkill(stage: Stage, count: int) -> Counts:
     """`count` kills; every run is resumed to its end."""
     counts = Counts("sigkill", stage.kind, goals=GOALS)
-    counts.limits["lost steps of one kill"] = 2 * INTERVAL  # a save is stored behind the steps
-    for name in ("kills", "kills amid an upload", *LOST, *GOALS):
+    counts.limits[LOST] = MAX_LOST
+    for name in ("kills", "kills amid an upload", LOST, *GOALS):
         counts.add(name, 0)
     reference = undisturbed(stage, *SETTINGS)
     while counts.values["kills"] < count:
@@ -90,8 +90,7 @@ def _one_start(stage: Stage, life: Life, reference: Reference, counts: Counts) -
     newest, skipped = life.scene.newest()
     counts.add("corrupt loads", len(skipped))
     saved = newest.step if newest is not None else 0
-    counts.at_least("lost steps of one kill", done - saved)
-    counts.add("kills that lost more than an interval", int(done - saved > INTERVAL))
+    counts.at_least(LOST, done - saved)
     life.expected = newest.step if newest is not None else None
     counts.rows.append({
         "run": life.scene.folder.name, "steps": done, "saved": saved, "amid_upload": amid,

@@ -12,7 +12,18 @@ import pytest
 
 COMMAND = [sys.executable, "-c", "from naics_job.cli.app import main; main()"]
 ROOT = Path(__file__).parents[3]
-HEAVY = ("torch", "lightning", "transformers", "peft", "pyarrow", "numpy", "scipy", "pydantic")
+HEAVY = (
+    "torch",
+    "lightning",
+    "transformers",
+    "peft",
+    "pyarrow",
+    "numpy",
+    "scipy",
+    "pydantic",
+    "kubernetes",
+)
+JOB = ("render", "submit", "status", "logs", "wait", "cancel", "list", "check")
 COMMANDS = [
     [],
     ["train"],
@@ -22,6 +33,8 @@ COMMANDS = [
     ["search"],
     ["data"],
     *[["data", name] for name in ("preprocess", "relations", "distances", "triplets", "all")],
+    ["job"],
+    *[["job", name] for name in JOB],
     ["tools"],
     *[["tools", name] for name in ("config", "gpu", "visualize", "investigate")],
 ]

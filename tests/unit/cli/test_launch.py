@@ -1,5 +1,6 @@
 """`launch` as a user and an operator meet it, up to where torchrun would start."""
 
+import json
 import os
 import signal
 import socket
@@ -125,3 +126,23 @@ def test_the_other_machine_does_not_come(tmp_path: Path) -> None:
         )
     assert result.returncode == 75
     assert "TCP: 127.0.0.1" in result.stderr
+
+
+def test_an_operator_that_retries_only_from_128_on_is_told_so(tmp_path: Path) -> None:
+    log = tmp_path / "termination-log"
+    log.touch()
+    options = ("--transient-exit-code=203", f"--termination-log={log}")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{closed.getsockname()[1]}"
+        machine = (*options, "--nnodes=2", "--node-rank=1", f"--rdzv-endpoint={where}")
+        train = ("--", "train", "launch.rendezvous_timeout_s=1")
+        assert run(*machine, *train, cwd=tmp_path).returncode == 203
+    word = json.loads(log.read_text())
+    assert word["exit_code"] == 75
+    assert "127.0.0.1" in word["message"]
+
+    permanent = run(*options, "--", "train", "loss.temprature=1", cwd=tmp_path)
+    assert permanent.returncode == 78
+    assert json.loads(log.read_text())["exit_code"] == 78
+    assert "loss.temperature" in log.read_text()

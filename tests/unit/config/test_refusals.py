@@ -101,6 +101,13 @@ def test_wrong_type_names_key_value_and_type(override: str, expected: str) -> No
         ("dirs.output_dir=s3:/bucket", "a URL with ://"),
         ("dirs.log_dir=s3://bucket/logs", "a local folder"),
         ("training.trainer.enable_progress_bar=3", "true, false or null"),
+        ("metrics.port=70000", "in [0, 65000]"),
+        ("metrics.port=-1", "in [0, 65000]"),
+        ("metrics.port_taken=ignore", "one of next, fail"),
+        ("metrics.stall_s=0", "at or above 1"),
+        ("metrics.start_s=0.5", "at or above 1"),
+        ("metrics.linger_s=-1", "at or above 0"),
+        ("metrics.pushgateway=pushgateway:9091", "a URL such as http://"),
     ],
 )
 def test_value_out_of_range(override: str, expected: str) -> None:
@@ -115,7 +122,7 @@ def test_value_out_of_range(override: str, expected: str) -> None:
         ("logger=false", "builds its own loggers", "dirs.log_dir"),
         ("num_sanity_val_steps=0", "no validation loader", "leave it out"),
         ("check_val_every_n_epoch=3", "no validation loader", "model.eval_every_n_epochs"),
-        ("enable_checkpointing=false", "own checkpoints", "checkpoint.every_n_steps"),
+        ("enable_checkpointing=false", "own checkpoints", "checkpoint.max_lost_steps"),
         ("default_root_dir=/tmp", "own folders", "dirs.*"),
         ("callbacks=[a]", "objects", "training.early_stopping"),
     ],

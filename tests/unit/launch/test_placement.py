@@ -91,11 +91,22 @@ def test_a_job_with_a_master() -> None:
     assert (placement.num_processes, placement.max_nodes, placement.node_rank) == (2, 3, 2)
     assert (placement.host, placement.port) == ("j-master-0", 23456)
     assert "is_host=0" in conf(placement)
-    assert not [word for word in command(placement) if word.startswith("--local-addr")]
     master = placed({**WITH_MASTER, "RANK": "0", "PET_NODE_RANK": "0"})
     assert master.is_first
     assert "is_host=1" in conf(master)
     assert "--local-addr=j-master-0" in command(master)
+
+
+def test_torchrun_numbers_machines_as_they_are_numbered_here() -> None:
+    """By the order of their names, of which it knows only what it is told."""
+
+    def own_name(rank: int) -> str:
+        placement = placed({}, nnodes="200", node_rank=rank, rdzv_endpoint="zeta.example")
+        (word,) = [word for word in command(placement) if word.startswith("--local-addr=")]
+        return word
+
+    names = [own_name(rank) for rank in range(200)]
+    assert names == sorted(set(names))
 
 
 def test_an_older_operator_sets_only_what_torch_reads() -> None:

@@ -44,7 +44,7 @@ class FakeRun:
         self.store, self.stop, self.snapshots = FakeStore(), Stop(), SnapshotIO()
         self.uploader = Uploader(self.store, max_failures)  # type: ignore[arg-type]
         describe: Any = lambda trainer: SimpleNamespace(step=trainer.global_step)  # noqa: E731
-        parts = (self.uploader, every, describe, self.stop, 5.0, self.snapshots)
+        parts = (self.uploader, 2 * every, describe, self.stop, 5.0, self.snapshots)
         self.callback = CheckpointCallback(*parts)
         self.accumulate, self.epoch_batches, self.batch = accumulate, epoch_batches, 0
         self.recorded: list[Any] = []

@@ -1,5 +1,8 @@
 """Which phase the seconds and the scalars of a step are put down to."""
 
+import json
+import logging
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,10 +10,17 @@ import pytest
 
 from naics_job.config.load import load_config
 from naics_job.curriculum.schedule import Borders, Curriculum
+from naics_job.observability.logs import JsonFormatter, unbind_all
 from naics_job.training.callbacks import curriculum
 from naics_job.training.callbacks.curriculum import CurriculumCallback
 
 STEPS = 5  # phase 1: steps 0 and 1, phase 2: 2 and 3, phase 3: 4
+
+
+@pytest.fixture(autouse=True)
+def _unbound() -> Iterator[None]:
+    yield
+    unbind_all()
 
 
 class FakeRun:
@@ -63,6 +73,14 @@ def test_scalars_are_those_the_step_was_trained_with(monkeypatch: pytest.MonkeyP
     assert fake.logged[0]["curriculum/phase_progress"] == 0
     assert fake.logged[1]["curriculum/hard_share"] == 0
     assert fake.logged[2]["curriculum/hard_share"] > 0
+
+
+def test_every_log_line_says_in_which_step_and_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRun(monkeypatch)
+    fake.run(4)
+    record = logging.LogRecord("naics_job.x", logging.INFO, "x.py", 1, "something", None, None)
+    line = json.loads(JsonFormatter(0).format(record))
+    assert (line["step"], line["phase"]) == (3, 2)
 
 
 def test_a_resume_goes_on_counting(monkeypatch: pytest.MonkeyPatch) -> None:
