@@ -20,6 +20,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from dashboards.colours import colour_of, mapped, reached
+from dashboards.palette import OKABE_ITO
 from dashboards.prometheus import Api, PrometheusError, Series
 from dashboards.queries import Board, Panel, boards, filled
 from dashboards.units import shown
@@ -60,6 +61,7 @@ class Drawer:
         plt.close(figure)
 
     def _panel(self, axes: Axes, panel: Panel) -> None:
+        axes.set_prop_cycle(color=OKABE_ITO)
         axes.set_title(panel.title, loc="left", fontsize=8, weight="bold")
         if panel.kind != "timeseries":
             axes.set_axis_off()

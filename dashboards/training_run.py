@@ -17,6 +17,7 @@ from dashboards.panels import (
 
 TERMS = ("total", "hierarchy", "contrastive", "rank_order", "search", "radius", "load_balance")
 SCORES = ("parent@1", "map", "ndcg@10", "spearman", "cophenetic", "distortion")
+GROUPS = ("maps", "experts", "scales", "lora")
 LEVELS = tuple(f"level {level}" for level in range(2, 7))
 QUANTILES = ("half", "19 of 20", "99 of 100")
 STEPS_PER_S = f"max(rate({of_run('naics_training_step_seconds_count')}[$__rate_interval]))"
@@ -102,7 +103,8 @@ def _learning() -> Panels:
             [Query(f"max({of_run('naics_training_gradient_norm')})", "norm")],
             width=HALF, names=("norm",), log=True),
         lines("Learning rate", "Learning rate by parameter group.", "none",
-            [Query(f"max by (group) ({of_run('naics_training_learning_rate')})", "{{group}}")]),
+            [Query(f"max by (group) ({of_run('naics_training_learning_rate')})", "{{group}}")],
+            names=GROUPS, log=True),
         lines("Not finite", "Losses and gradients that were infinite or not a number, in five "
             "minutes. 0 is good.", "none",
             [Query(f"sum by (source) (increase({of_run('naics_training_nonfinite_total')}[5m]))",

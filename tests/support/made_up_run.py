@@ -23,7 +23,7 @@ VALUES = {  # of the labels that queries name
     "metric": ("parent@1", "map", "ndcg@10", "spearman", "cophenetic", "distortion"),
     "level": ("2", "3", "4", "5", "6"),
     "expert": ("0", "1", "2", "3"),
-    "group": ("base", "scales", "lora"),
+    "group": ("maps", "experts", "scales", "lora"),
     "part": ("codes", "pairs"),
     "status": ("finished", "stopped", "failed"),
 }
