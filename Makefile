@@ -105,6 +105,10 @@ dev:  ## build the CPU image and run it on kind or minikube with a development S
 docs: setup  ## renew docs/metrics.md from the catalogue of metrics
 	$(BIN)/python -m naics_job.observability.document > docs/metrics.md
 
+.PHONY: dashboards
+dashboards: setup  ## renew the dashboards that the chart ships from dashboards/
+	$(BIN)/python -m dashboards
+
 bench: setup  ## every benchmark of benchmarks/
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
