@@ -22,6 +22,9 @@
 {{- if and .Values.podMonitor.enabled (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PodMonitor")) -}}
 {{- fail "podMonitor.enabled is true, but this cluster does not know PodMonitor: install the Prometheus operator, or set podMonitor.enabled=false" -}}
 {{- end -}}
+{{- if and .Values.alerts.enabled (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PrometheusRule")) -}}
+{{- fail "alerts.enabled is true, but this cluster does not know PrometheusRule: install the Prometheus operator, or set alerts.enabled=false" -}}
+{{- end -}}
 {{- end }}
 
 {{/* Refuse to start a second run beside one that is not finished. Arguments: root, objects. */}}

@@ -2,8 +2,9 @@
 
 {{- define "naics-train.checkReserved" -}}
 {{- $labels := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "app.kubernetes.io/component" "helm.sh/chart" "naics.dev/run" "sidecar.istio.io/inject" -}}
-{{- range $where := list "commonLabels" "podLabels" "podMonitor.labels" -}}
-{{- range $key, $_ := ternary $.Values.podMonitor.labels (get $.Values $where) (eq $where "podMonitor.labels") -}}
+{{- range $where := list "commonLabels" "podLabels" "podMonitor.labels" "dashboards.labels" "alerts.labels" -}}
+{{- $part := trimSuffix ".labels" $where -}}
+{{- range $key, $_ := ternary (get $.Values $where) (get (get $.Values $part) "labels") (eq $part $where) -}}
 {{- if has $key $labels -}}
 {{- fail (printf "%s: %s is set by the chart: choose another label" $where $key) -}}
 {{- end -}}

@@ -128,6 +128,8 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     ({"commonLabels": {"naics.dev/run": "a"}}, "commonLabels: naics.dev/run", "choose another"),
     ({"podLabels": {"app.kubernetes.io/name": "a"}}, "podLabels: app", "choose another"),
     ({"podMonitor": {"labels": {"helm.sh/chart": "a"}}}, "podMonitor.labels", "choose another"),
+    ({"dashboards": {"labels": {"helm.sh/chart": "a"}}}, "dashboards.labels", "choose another"),
+    ({"alerts": {"labels": {"helm.sh/chart": "a"}}}, "alerts.labels", "choose another"),
     ({"extraEnv": [{"name": "PET_NNODES"}]}, "extraEnv: PET_NNODES", "leave it out"),
     ({"extraVolumes": [{"name": "shm", "emptyDir": {}}]}, "extraVolumes", "choose another"),
     (

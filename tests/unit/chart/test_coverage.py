@@ -10,6 +10,8 @@ from helm_chart import CHART, LOADER, merged, render
 JOB = {"kind": "Job"}
 CPU = {"gpu": {"count": 0}, "image": {"flavor": "cpu"}}
 MONITOR = {"podMonitor": {"enabled": True}}
+BOARDS = {"dashboards": {"enabled": True}}
+ALERTS = {"alerts": {"enabled": True}}
 POLICY = {"networkPolicy": {"enabled": True}}
 SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
 VOLUME = {"extraVolumes": [{"name": "more", "emptyDir": {}}]}
@@ -88,6 +90,12 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "podMonitor.labels": ({"release": "a"}, MONITOR),
     "podMonitor.interval": ("30s", MONITOR),
     "podMonitor.scrapeTimeout": ("5s", MONITOR),
+    "dashboards.enabled": (True, {}),
+    "dashboards.labels.grafana_dashboard": ("yes", BOARDS),
+    "dashboards.annotations": ({"team": "a"}, BOARDS),
+    "alerts.enabled": (True, {}),
+    "alerts.labels": ({"release": "a"}, ALERTS),
+    "alerts.runbookBaseUrl": ("https://git.example/", ALERTS),
     "networkPolicy.enabled": (True, {}),
     "networkPolicy.scrapeNamespaceLabels": ({"team": "a"}, POLICY),
     "networkPolicy.httpsCidrs": (["10.0.0.0/8"], POLICY),

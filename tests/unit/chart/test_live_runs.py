@@ -143,3 +143,7 @@ def test_a_monitor_needs_its_operator_too(asking: helm.Chart) -> None:
     assert "podMonitor.enabled=false" in refusal(monitor, chart=asking, api_versions=known)
     known.append("monitoring.coreos.com/v1/PodMonitor")
     assert "checked" in render(monitor, chart=asking, api_versions=known)["probe.yaml"]
+    alerts = {"kind": "Job", "alerts": {"enabled": True}}
+    assert "alerts.enabled=false" in refusal(alerts, chart=asking, api_versions=known)
+    known.append("monitoring.coreos.com/v1/PrometheusRule")
+    assert "checked" in render(alerts, chart=asking, api_versions=known)["probe.yaml"]

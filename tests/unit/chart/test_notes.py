@@ -43,6 +43,13 @@ def test_they_warn_of_a_monitor_that_prometheus_would_pass_over() -> None:
     assert "WARNING" not in notes(labelled)
 
 
+def test_they_warn_of_alerts_that_prometheus_would_pass_over() -> None:
+    alerts: dict[str, Any] = {"alerts": {"enabled": True}}
+    assert "WARNING: alerts.labels" in notes(alerts)
+    labelled = merged(alerts, {"alerts": {"labels": {"release": "prometheus"}}})
+    assert "WARNING" not in notes(labelled)
+
+
 def test_they_warn_of_a_policy_without_a_monitor() -> None:
     values = {"networkPolicy": {"enabled": True}}
     assert "podMonitor.enabled is false" in notes(values)
