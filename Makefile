@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart quickstart-s3 s3 test check format lint types lock smoke chart
-.PHONY: manifests dev docs bench clean
+.PHONY: manifests dev docs observe bench clean
 
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
@@ -108,6 +108,10 @@ docs: setup  ## renew docs/metrics.md from the catalogue of metrics
 .PHONY: dashboards
 dashboards: setup  ## renew the dashboards that the chart ships from dashboards/
 	$(BIN)/python -m dashboards
+
+observe: setup  ## the quickstart under a Prometheus; draws the dashboards to docs/img
+	$(BIN)/python -m dashboards.observe docs/img -- \
+	  $(BIN)/naics-embedder train --profile quickstart metrics.linger_s=5
 
 bench: setup  ## every benchmark of benchmarks/
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
