@@ -18,7 +18,7 @@ QUICK = Timing(
     read_s=2.0,
     watch_s=1,
     watch_slack_s=0.5,
-    patience=Patience(attempts=1_000_000, base_s=0.02, cap_s=0.05, budget_s=3.0),
+    patience=Patience(attempts=1_000_000, base_s=0.02, cap_s=0.05, budget_s=30.0),
 )
 
 

@@ -38,7 +38,7 @@ class Script:
         self.follower.update([view_of(pod, "pytorch") for pod in pods if pod])
 
     def until(self, *expected: str) -> None:
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while len(self.lines) < len(expected) and time.monotonic() < end:
             self.look()
             time.sleep(0.02)
