@@ -1,5 +1,6 @@
 """An impatient cluster, and objects as the operator and the kubelet make them."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,24 @@ from naics_job.kube.kinds import KINDS
 from naics_job.storage.retry import Patience
 
 RUN = "demo-0a1b2c3d"
+OURS = ("watch-", "log-", "kube-events")  # threads of the package
 QUICK = Timing(
     connect_s=2.0,
     read_s=2.0,
     watch_s=1,
     watch_slack_s=0.5,
-    patience=Patience(attempts=1_000_000, base_s=0.02, cap_s=0.05, budget_s=30.0),
+    patience=Patience(attempts=1_000_000, base_s=0.02, cap_s=0.05, budget_s=3.0),
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_stays() -> Iterator[None]:
+    """What a test started in the background ends before the next one, whose log it would be in."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith(OURS):
+            thread.join(timeout=30)
+            assert not thread.is_alive(), thread.name
 
 
 @pytest.fixture

@@ -109,10 +109,6 @@ def test_a_new_pod_of_the_same_name_on_a_node_with_a_slow_clock(
     script.until("a", "b", "from the start", "b")
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="open: passes alone, failed in whole runs, where the line of that time is lost",
-)
 def test_a_server_that_is_away_breaks_no_log(script: Script, kube: FakeKube) -> None:
     kube.write_log(POD, *stamped("a"))
     script.until("a")

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -325,8 +326,7 @@ def test_a_server_that_stays_away(
     cluster: Cluster, kube: FakeKube, put_job: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = Patience(attempts=1_000_000, base_s=0.02, cap_s=0.05, budget_s=0.3)
-    object.__setattr__(cluster.timing, "patience", short)
-    monkeypatch.setattr(cluster, "timing", cluster.timing)
+    monkeypatch.setattr(cluster, "timing", replace(cluster.timing, patience=short))
     put_job("Running")
     thread = later(lambda: setattr(kube, "away", True))
     with pytest.raises(TransientError, match="cannot be reached"):
