@@ -79,7 +79,7 @@ def settings(folder: Path, steps: int) -> LoadedConfig:
             *dirs,
             *("curriculum.phase_mode=two_phase", f"training.trainer.max_steps={steps}"),
             *("training.trainer.max_epochs=-1", "training.trainer.enable_progress_bar=false"),
-            *("model.eval_every_n_epochs=1000", "checkpoint.every_n_steps=100000"),
+            *("model.eval_every_n_epochs=1000", "checkpoint.max_lost_steps=200000"),
             *("metrics.port=0", "metrics.linger_s=0"),
         ],
     )
