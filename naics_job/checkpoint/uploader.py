@@ -17,6 +17,7 @@ from naics_job.checkpoint.manifest import CheckpointFacts, CheckpointManifest
 from naics_job.checkpoint.store import RunStore
 from naics_job.errors import LeaseLostError, NaicsJobError, TransientError
 from naics_job.observability.logs import event
+from naics_job.storage.retry import jitter_s
 
 log = logging.getLogger(__name__)
 BASE_S, CAP_S = 2.0, 60.0  # longest first and longest later pause before a save is tried again
@@ -49,7 +50,7 @@ class Uploader:
         self.stored_at, self.stored_in_s = time.monotonic(), 0.0
         self.num_saved = self.num_failures = self.num_replaced = 0
         self.error: NaicsJobError | None = None
-        self._in_a_row = 0
+        self._in_a_row, self._rng = 0, random.Random()
         self._latest: NaicsJobError | None = None
         self._waiting: Snapshot | None = None
         self._busy = self._closed = False
@@ -141,7 +142,7 @@ class Uploader:
             if self._closed:  # and its file is gone, perhaps
                 return
             self._failed(error, snapshot.facts.step)
-            pause_s = random.uniform(0, min(CAP_S, BASE_S * 2.0 ** min(self._in_a_row - 1, 30)))
+            pause_s = jitter_s(self._in_a_row, BASE_S, CAP_S, self._rng)
             self._changed.wait_for(
                 lambda: self._closed or self.error is not None or self._waiting is not None, pause_s
             )

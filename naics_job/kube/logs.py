@@ -19,6 +19,7 @@ from naics_job.kube.failures import NotFoundError
 from naics_job.kube.paths import path_of
 from naics_job.kube.pods import PodView, view_of
 from naics_job.observability.logs import event
+from naics_job.storage.retry import jitter_s
 
 log = logging.getLogger(__name__)
 Sink = Callable[[int | None, str], None]  # rank and line, without its timestamp
@@ -93,8 +94,8 @@ class LogReader:
                 self._bear(name, error, failures, stopping)
                 continue
             failures = 0
-            after = self._pod(name)
-            if not follow or after is None or self._read_to_its_end(pod, after):
+            after = self._pod(name) if follow else None
+            if after is None or self._read_to_its_end(pod, after):
                 self.finished = pod.uid
                 return
             stopping.wait(self._rng.uniform(0.0, PAUSE_S))
@@ -145,8 +146,7 @@ class LogReader:
         patience = self.cluster.timing.patience
         reason = str(error.args[0])
         event(log, logging.WARNING, "kube.log_broken", pod=name, error=reason)
-        longest = min(patience.cap_s, patience.base_s * 2.0 ** min(failures - 1, 60))
-        stopping.wait(self._rng.uniform(0.0, longest))
+        stopping.wait(jitter_s(failures, patience.base_s, patience.cap_s, self._rng))
 
 
 class Follower:

@@ -22,6 +22,7 @@ from naics_job.kube.paths import Json, path_of
 from naics_job.kube.pods import PodView, view_of
 from naics_job.kube.state import RunState, state_of
 from naics_job.observability.logs import event
+from naics_job.storage.retry import jitter_s
 
 log = logging.getLogger(__name__)
 GONE = 410
@@ -127,9 +128,8 @@ class Reflector(threading.Thread):
         patience = self.cluster.timing.patience
         reason = str(error.args[0])
         event(log, logging.WARNING, "kube.watch_broken", collection=self.collection, error=reason)
-        longest = min(patience.cap_s, patience.base_s * 2.0 ** min(self._failures, 60))
         self._failures += 1
-        self.stopping.wait(self._rng.uniform(0.0, longest))
+        self.stopping.wait(jitter_s(self._failures, patience.base_s, patience.cap_s, self._rng))
 
 
 class RunWatch:

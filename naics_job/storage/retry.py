@@ -38,6 +38,15 @@ def be_patient(minutes: float) -> None:
     PATIENCE = replace(PATIENCE, budget_s=minutes * 60.0)
 
 
+def jitter_s(failures: int, base_s: float, cap_s: float, rng: random.Random) -> float:
+    """The pause after `failures` in a row: uniform in [0, min(cap_s, base_s * 2 ** (failures - 1))].
+
+    "Full jitter": many processes that failed together do not come back together.
+    """
+    # min() on the exponent keeps 2 ** n a float when failures are counted in thousands
+    return rng.uniform(0.0, min(cap_s, base_s * 2.0 ** min(failures - 1, 60)))
+
+
 def with_retries(  # noqa: PLR0913  (by keyword)
     action: Callable[[], T],
     *,
@@ -51,8 +60,7 @@ def with_retries(  # noqa: PLR0913  (by keyword)
 ) -> T:
     """Return what `action` returns, calling it again after each `TransientError`.
 
-    The pause before retry n = 1, 2, ... is uniform in [0, min(cap_s, base_s * 2 ** (n - 1))]
-    ("full jitter": many processes that failed together do not come back together).
+    The pauses are those of `jitter_s`.
 
     Args:
         action: must be safe to repeat.
@@ -77,9 +85,7 @@ def with_retries(  # noqa: PLR0913  (by keyword)
             left_s = budget_s - (monotonic() - started)
             if attempt >= attempts or left_s <= 0.0:
                 raise
-            # min() on the exponent keeps 2 ** n a float when attempts are counted in thousands
-            pause_s = rng.uniform(0.0, min(cap_s, base_s * 2.0 ** min(attempt - 1, 60)))
-            pause_s = min(pause_s, left_s)
+            pause_s = min(jitter_s(attempt, base_s, cap_s, rng), left_s)
             fields = {"attempt": attempt, "pause_s": round(pause_s, 3), "error": str(error.args[0])}
             log.warning(name, extra={"fields": fields})
             sleep(pause_s)
