@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from naics_job.errors import NaicsJobError, TransientError
 from naics_job.kube.api import MERGE, Cluster
 from naics_job.kube.failures import NotFoundError
-from naics_job.kube.kinds import CANCELLED, RUN, Kind, dig
-from naics_job.kube.kueue import is_queued, set_active
+from naics_job.kube.kinds import CANCELLED, RUN, Kind, dig, is_queued
+from naics_job.kube.kueue import set_active
 from naics_job.kube.paths import Json, path_of
 from naics_job.kube.runs import all_runs, state
 

@@ -9,7 +9,6 @@ TransientError 75    overload, a connection that broke, a server that is away
 """
 
 import json
-from typing import Any
 
 from naics_job.errors import ConfigError, NaicsJobError, TransientError
 
@@ -18,19 +17,7 @@ BUSY = (408, 425, 429)  # answers that mean "later"; every 5xx does, too
 
 
 class ApiError(ConfigError):
-    """The API server refuses a request, and will go on refusing it.
-
-    Attributes:
-        status: HTTP status, such as 403.
-        reason: what the server calls it, such as Forbidden or AlreadyExists.
-    """
-
-    def __init__(self, message: str, hint: str = "", status: int = 0, reason: str = "") -> None:
-        super().__init__(message, hint)
-        self.status, self.reason = status, reason
-
-    def __reduce__(self) -> Any:
-        return type(self), (str(self.args[0]), self.hint, self.status, self.reason)
+    """The API server refuses a request, and will go on refusing it."""
 
 
 class NotFoundError(ApiError):
@@ -61,20 +48,19 @@ CLASSES = {401: UnauthorizedError, 404: NotFoundError, 409: ConflictError, 410: 
 
 def failure_of(status: int, body: bytes, what: str) -> NaicsJobError:
     """The error that an answer other than 2xx means; `what` names the request."""
-    message, reason = _said(body)
+    message = _said(body)
     text = f"{what}: {message or 'no reason given'} (HTTP {status})"
     if status in BUSY or status >= 500:
         return TransientError(text, "try again; the run itself does not depend on this command")
-    return CLASSES.get(status, ApiError)(text, _hint(status, message), status, reason)
+    return CLASSES.get(status, ApiError)(text, _hint(status, message))
 
 
-def _said(body: bytes) -> tuple[str, str]:
-    """Message and reason of a Status object; of anything else its first line."""
+def _said(body: bytes) -> str:
+    """Message of a Status object; of anything else its first line."""
     try:
-        answer = json.loads(body)
-        return str(answer.get("message") or ""), str(answer.get("reason") or "")
+        return str(json.loads(body).get("message") or "")
     except (ValueError, AttributeError):
-        return body[:300].decode(errors="replace").partition("\n")[0], ""
+        return body[:300].decode(errors="replace").partition("\n")[0]
 
 
 def _hint(status: int, message: str) -> str:

@@ -14,6 +14,7 @@ RUN = "naics.dev/run"
 CANCELLED = "naics.dev/cancelled"  # annotation: when `job cancel` stopped the run
 CONTENT = "naics.dev/content"  # annotation: digest of what was submitted
 QUEUE = "kueue.x-k8s.io/queue-name"
+HOOK = "helm.sh/hook"
 
 JOBSET_NAME = "jobset.sigs.k8s.io/jobset-name"
 OPERATOR = "install the Kubeflow training operator v1, or render another kind"
@@ -142,3 +143,13 @@ def dig(value: Any, *keys: str) -> Any:
             return None
         value = value.get(key)
     return value
+
+
+def is_queued(job: Json) -> bool:
+    """Whether the run is in a queue of Kueue."""
+    return bool(dig(job, "metadata", "labels", QUEUE))
+
+
+def is_hook(document: Json) -> bool:
+    """Whether Helm runs the object beside a release."""
+    return HOOK in (dig(document, "metadata", "annotations") or {})

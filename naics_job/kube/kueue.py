@@ -2,16 +2,11 @@
 
 from naics_job.kube.api import MERGE, Cluster
 from naics_job.kube.failures import ApiError, NotFoundError
-from naics_job.kube.kinds import QUEUE, dig
+from naics_job.kube.kinds import QUEUE
 from naics_job.kube.paths import Json, path_of
 
 VERSIONS = ("kueue.x-k8s.io/v1beta2", "kueue.x-k8s.io/v1beta1")
 JOB_UID = "kueue.x-k8s.io/job-uid"  # label of a workload
-
-
-def is_queued(job: Json) -> bool:
-    """Whether the run is in a queue."""
-    return bool(dig(job, "metadata", "labels", QUEUE))
 
 
 def set_active(cluster: Cluster, job: Json, active: bool) -> None:

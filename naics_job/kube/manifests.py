@@ -11,13 +11,12 @@ from typing import Any
 import yaml
 
 from naics_job.errors import ConfigError, DataError
-from naics_job.kube.kinds import KINDS, Kind, kind_of
+from naics_job.kube.kinds import KINDS, TRAINER, Kind, is_hook, kind_of
 from naics_job.kube.paths import Json
 from naics_job.storage.files import read_bytes
 
 CHART = Path("helm") / "naics-train"
 MANIFEST = Path("k8s") / "pytorchjob.yaml"
-HOOK = "helm.sh/hook"
 OLDEST_HELM = (3, 8)
 HELM_TIMEOUT_S = 120.0
 SOURCES = (
@@ -35,7 +34,6 @@ class Source:
     values: Sequence[str] = ()
     helm_set: Sequence[str] = ()
     namespace: str = "default"
-    release: str = "naics-train"
 
 
 @dataclass
@@ -60,7 +58,7 @@ def read_manifests(source: Source) -> Manifests:
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{name} is not valid YAML: {reason}", "mend the syntax") from error
-    documents = [each for each in _flat(found, name) if not _is_hook(each)]
+    documents = [each for each in _flat(found, name) if not is_hook(each)]
     runs = [(each, kind) for each in documents if (kind := kind_of(each)) is not None]
     if len(runs) != 1:
         kinds = ", ".join(f"{kind.name} ({kind.api_version})" for kind in KINDS.values())
@@ -103,7 +101,7 @@ def _rendered(helm: str | None, chart: Path, source: Source) -> str:
         hint = "give --chart the folder that holds Chart.yaml"
         raise ConfigError(f"{chart} is no chart: it has no Chart.yaml", hint)
     _check_version(helm)
-    command = [helm, "template", source.release, str(chart), "--namespace", source.namespace]
+    command = [helm, "template", TRAINER, str(chart), "--namespace", source.namespace]
     for file in source.values:
         command += ["--values", file]
     for setting in source.helm_set:
@@ -140,8 +138,3 @@ def _flat(found: Sequence[Any], name: str) -> list[Json]:
             raise ConfigError(f"{name} holds what is no Kubernetes object", hint)
         documents += _flat(each["items"], name) if each["kind"] == "List" else [each]
     return documents
-
-
-def _is_hook(document: Json) -> bool:
-    annotations = (document.get("metadata") or {}).get("annotations") or {}
-    return HOOK in annotations

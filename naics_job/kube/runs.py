@@ -7,7 +7,7 @@ from dataclasses import replace
 from naics_job.kube.api import Cluster
 from naics_job.kube.events import PHASE_STARTED
 from naics_job.kube.failures import ApiError, NotFoundError
-from naics_job.kube.kinds import INSTANCE, KINDS, NAME, RUN, TRAINER, Kind, dig
+from naics_job.kube.kinds import INSTANCE, KINDS, NAME, RUN, TRAINER, Kind, dig, is_hook
 from naics_job.kube.paths import Json, path_of
 from naics_job.kube.pods import FIXES, Problem, view_of
 from naics_job.kube.state import QUEUED, SUSPENDED, RunState, state_of
@@ -36,7 +36,7 @@ def find(cluster: Cluster, name: str, kind: Kind | None = None) -> tuple[Kind, J
         raise refused
     hint = f"see which there are: naics-embedder job list --namespace {cluster.namespace}"
     what = f"no run {name} in namespace {cluster.namespace}"
-    raise NotFoundError(what, hint, 404, "NotFound")
+    raise NotFoundError(what, hint)
 
 
 def state(cluster: Cluster, kind: Kind, job: Json) -> RunState:
@@ -78,11 +78,9 @@ def all_runs(
 
 def _is_run(job: Json) -> bool:
     """Whether the object is a run itself: no part of one, no hook of the chart."""
-    meta = job["metadata"]
-    annotations: Mapping[str, str] = meta.get("annotations") or {}
-    if meta.get("ownerReferences") or "helm.sh/hook" in annotations:
+    if job["metadata"].get("ownerReferences") or is_hook(job):
         return False
-    return bool(dig(meta, "labels", RUN))
+    return bool(dig(job, "metadata", "labels", RUN))
 
 
 def with_progress(cluster: Cluster, states: Sequence[RunState]) -> list[RunState]:

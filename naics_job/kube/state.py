@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from naics_job.errors import UNEXPECTED, TransientError
-from naics_job.kube.kinds import CANCELLED, QUEUE, Kind, dig
+from naics_job.kube.kinds import CANCELLED, Kind, dig, is_queued
 from naics_job.kube.paths import Json
 from naics_job.kube.pods import KILLED, PodView, newest_by_rank
 
 DONE = ("Complete", "Completed", "Succeeded")
 FAILED = "Failed"
 PREEMPTED = 143
-FOLLOWING = (UNEXPECTED, TransientError.exit_code, KILLED, PREEMPTED)  # of pods that lost another
+# of pods that lost another, the one that says most first
+FOLLOWING = (UNEXPECTED, KILLED, TransientError.exit_code, PREEMPTED)
 
 PENDING, QUEUED, SUSPENDED = "Pending", "Queued", "Suspended"
 RUNNING, RESTARTING, SUCCEEDED = "Running", "Restarting", "Succeeded"
@@ -69,7 +70,7 @@ def state_of(kind: Kind, job: Json, pods: Iterable[PodView]) -> RunState:
     newest = newest_by_rank(pods)
     cancelled = str(dig(job, "metadata", "annotations", CANCELLED) or "")
     phase, condition = _phase(kind, job, newest)
-    if phase == SUSPENDED and dig(job, "metadata", "labels", QUEUE) and not cancelled:
+    if phase == SUSPENDED and is_queued(job) and not cancelled:
         phase = QUEUED
     reason, message = condition.get("reason") or "", condition.get("message") or ""
     return RunState(kind, job, phase, reason, message, newest, kind.num_ranks(job), cancelled)
@@ -94,10 +95,9 @@ def outcome_code(state: RunState, pods: Iterable[PodView] = ()) -> int:
     best = next((code for code in codes if code not in FOLLOWING), None)
     if best is None and any(_out_of_memory(pod) for pod in failed):
         best = KILLED  # a bare 137 is also what remains of a pod that did not stop in time
-    for code in (UNEXPECTED, KILLED, TransientError.exit_code, PREEMPTED):
-        if best is None and code in codes:
-            best = code
-    return UNEXPECTED if best is None else best
+    if best is None:
+        best = next((code for code in FOLLOWING if code in codes), UNEXPECTED)
+    return best
 
 
 def code_of(pod: PodView) -> int | None:

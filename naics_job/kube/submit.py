@@ -12,8 +12,8 @@ from typing import Any
 from naics_job.errors import NaicsJobError, TransientError
 from naics_job.kube.api import MERGE, Cluster
 from naics_job.kube.failures import ApiError, ConflictError, NotFoundError
-from naics_job.kube.kinds import CANCELLED, CONTENT, Kind, dig, kind_of
-from naics_job.kube.kueue import is_queued, set_active
+from naics_job.kube.kinds import CANCELLED, CONTENT, Kind, dig, is_queued, kind_of
+from naics_job.kube.kueue import set_active
 from naics_job.kube.manifests import Manifests
 from naics_job.kube.paths import Json, path_of
 from naics_job.kube.state import FAILED, SUCCEEDED, state_of
@@ -113,8 +113,6 @@ def _attached(
         raise ConflictError(
             f"{kind.name} {name} exists with other content",
             "leave out --name, so that the content gives the name; or use another one",
-            409,
-            "AlreadyExists",
         )
     if not dig(existing, "metadata", "annotations", CANCELLED):
         phase = state_of(kind, existing, ()).phase
@@ -162,11 +160,11 @@ def _unknown(cluster: Cluster, kind: Kind, document: Json, error: NotFoundError)
     """Why a POST found nothing to post to: the namespace, or the kind, is missing."""
     if f'namespaces "{cluster.namespace}"' in str(error.args[0]):
         hint = f"kubectl create namespace {cluster.namespace}, or give another --namespace"
-        return ApiError(f"namespace {cluster.namespace} does not exist", hint, 404, "NotFound")
+        return ApiError(f"namespace {cluster.namespace} does not exist", hint)
     what = f"the cluster does not know {document['kind']} ({document['apiVersion']})"
     is_run = kind_of(document) is not None
     hint = kind.install if is_run else "install what defines it, or leave it out of the manifest"
-    return ApiError(what, hint, 404, "NotFound")
+    return ApiError(what, hint)
 
 
 def _create(cluster: Cluster, document: Json, say: Callable[[str], None]) -> bool:

@@ -6,7 +6,7 @@ when a pod cannot start for a reason that waiting does not mend, 143 when it was
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from naics_job.errors import ConfigError, NaicsJobError, TransientError
 from naics_job.kube.api import Cluster
@@ -94,14 +94,8 @@ def _judged(state: RunState, seen: Iterable[PodView]) -> RunState:
         return state
     pods = list(seen)
     code = outcome_code(state, pods)
-    whole = state if any(code_of(pod) == code for pod in state.pods) else _with(state, pods)
+    whole = replace(state, pods=[*state.pods, *pods])
     raise RunFailedError(f"{state.name} failed: {explained(whole, code)}", _look(state), code)
-
-
-def _with(state: RunState, pods: list[PodView]) -> RunState:
-    return RunState(
-        state.kind, state.job, state.phase, state.reason, state.message, pods, state.num_ranks, ""
-    )
 
 
 def _late(state: RunState, limits: Limits) -> TransientError:

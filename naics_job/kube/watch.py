@@ -215,9 +215,9 @@ class RunWatch:
 def _missing(kind: Kind, name: str, followed: bool) -> NotFoundError:
     if not followed:
         hint = "see which runs there are: naics-embedder job list"
-        return NotFoundError(f"there is no {kind.name} {name}", hint, 404, "NotFound")
+        return NotFoundError(f"there is no {kind.name} {name}", hint)
     hint = "what it saved is in its checkpoint folder; submit it again to go on from there"
-    return NotFoundError(f"{kind.name} {name} was deleted meanwhile", hint, 404, "Deleted")
+    return NotFoundError(f"{kind.name} {name} was deleted meanwhile", hint)
 
 
 def _parsed(line: bytes) -> tuple[str, Json]:
@@ -231,5 +231,5 @@ def _parsed(line: bytes) -> tuple[str, Json]:
 def _raise(status: Json) -> None:
     text = f"the watch ended: {status.get('message') or status.get('reason')}"
     if status.get("code") == GONE:
-        raise ExpiredError(text, "", GONE, "Expired")
+        raise ExpiredError(text, "")
     raise TransientError(text)

@@ -39,7 +39,7 @@ def be_patient(minutes: float) -> None:
 
 
 def jitter_s(failures: int, base_s: float, cap_s: float, rng: random.Random) -> float:
-    """The pause after `failures` in a row: uniform in [0, min(cap_s, base_s * 2 ** (failures - 1))].
+    """The pause after `failures` n in a row: uniform in [0, min(cap_s, base_s * 2 ** (n - 1))].
 
     "Full jitter": many processes that failed together do not come back together.
     """
