@@ -11,6 +11,7 @@ import typer
 
 from naics_job.cli.failures import exit_on_error
 from naics_job.errors import TransientError
+from naics_job.launch.termination import KUBELET_FILE, last_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ def launch(
     termination_log: Annotated[
         Path,
         typer.Option(metavar="FILE", help="Gets the outcome as JSON when it exists."),
-    ] = Path("/dev/termination-log"),
+    ] = KUBELET_FILE,
     verbose: Annotated[bool, typer.Option("--verbose", help="Tracebacks of failures.")] = False,
 ) -> None:  # fmt: skip
     """Start the processes of a run under torchrun, watch them, and end with their exit code.
@@ -63,7 +64,6 @@ def launch(
     SIGTERM lets the run save and ends with 143. Restarts that only fail are refused."""
     with _transient_as(transient_exit_code), exit_on_error(verbose):
         from naics_job.launch.signals import stop_requests
-        from naics_job.launch.termination import last_word
 
         with stop_requests() as request, last_word(termination_log) as word:
             arguments = command or []

@@ -1,14 +1,15 @@
 """The service account of the pod this runs in."""
 
-import os
 from pathlib import Path
+
+from naics_job.observability.cluster import in_pod
 
 FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def in_cluster() -> bool:
     """Whether this process has what a pod with a service account token has."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ and has_token()
+    return in_pod() and has_token()
 
 
 def has_token() -> bool:

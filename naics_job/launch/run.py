@@ -24,7 +24,7 @@ from naics_job.launch.peer import wait_for_peer
 from naics_job.launch.placement import Placement
 from naics_job.launch.signals import StopRequest
 from naics_job.launch.supervisor import Ending, Supervisor
-from naics_job.launch.termination import LastWord
+from naics_job.launch.termination import LastWord, code_of
 from naics_job.launch.torchrun import torchrun_command, torchrun_environment
 from naics_job.launch.watchdog import Watchdog
 from naics_job.observability.logs import event
@@ -68,7 +68,7 @@ def run_launch(job: Job, placement: Placement, request: StopRequest, word: LastW
         try:
             code = word.exit_code = _run(job, placement, request, folder)
         except (NaicsJobError, SystemExit) as error:
-            code = _code_of(error)
+            code = code_of(error)
             raise
         finally:
             word.summary = summary_in(folder)
@@ -117,9 +117,3 @@ def _ledger(job: Job, placement: Placement) -> Ledger | None:
     sequence = job.arguments[0] == "train-seq"
     roots = [stage_name(job.root_url, each) for each in Phase] if sequence else [job.root_url]
     return Ledger(job.root_url, roots)
-
-
-def _code_of(error: NaicsJobError | SystemExit) -> int:
-    if isinstance(error, NaicsJobError):
-        return error.exit_code
-    return error.code if isinstance(error.code, int) else UNEXPECTED

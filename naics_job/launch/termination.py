@@ -38,11 +38,11 @@ def last_word(path: Path) -> Iterator[LastWord]:
     try:
         yield word
     except NaicsJobError as error:
-        word.exit_code = error.exit_code
+        word.exit_code = code_of(error)
         failure = {"message": _short(str(error.args[0])), "hint": _short(error.hint)}
         raise
     except SystemExit as error:
-        word.exit_code = error.code if isinstance(error.code, int) else UNEXPECTED
+        word.exit_code = code_of(error)
         raise
     except BaseException as error:
         failure = {"message": _short(f"{type(error).__name__}: {error}")}
@@ -51,6 +51,13 @@ def last_word(path: Path) -> Iterator[LastWord]:
         if path.is_file():
             with suppress(OSError):  # it must not change how the launcher ends
                 path.write_text(_fitting(word, failure), encoding="utf-8")
+
+
+def code_of(error: NaicsJobError | SystemExit) -> int:
+    """The exit code that `error` leads to."""
+    if isinstance(error, NaicsJobError):
+        return error.exit_code
+    return error.code if isinstance(error.code, int) else UNEXPECTED
 
 
 def _fitting(word: LastWord, failure: Mapping[str, str]) -> str:

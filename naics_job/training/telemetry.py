@@ -16,7 +16,7 @@ from naics_job.config.load import LoadedConfig
 from naics_job.config.schema import Config
 from naics_job.distributed import is_main, rank, world_size
 from naics_job.errors import TransientError
-from naics_job.observability.cluster import in_cluster
+from naics_job.observability.cluster import in_pod
 from naics_job.observability.gpu import watch_memory
 from naics_job.observability.health import Health
 from naics_job.observability.readings import Readings
@@ -118,7 +118,7 @@ def linger_of(config: Config) -> float:
     """Seconds for which a process answers after the end of its run."""
     if config.metrics.linger_s is not None:
         return config.metrics.linger_s
-    return POD_LINGER_S if in_cluster() else 0.0
+    return POD_LINGER_S if in_pod() else 0.0
 
 
 def device_of(config: Config) -> torch.device:
