@@ -1,8 +1,6 @@
 """What a run shows to the outside while it goes on, and how that begins and ends."""
 
-import importlib.metadata
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +20,8 @@ from naics_job.observability.health import Health
 from naics_job.observability.readings import Readings
 from naics_job.stopping import Stop, StopNow, StoppedBySignalError
 from naics_job.training.build import trains_on_gpu
-from naics_job.training.record import RunRecord
+from naics_job.training.record import RunRecord, versions
+from naics_job.training.trainer import as_launched
 
 if TYPE_CHECKING:
     from naics_job.observability.exporter import Exporter
@@ -125,7 +124,8 @@ def device_of(config: Config) -> torch.device:
     """The device on which Lightning will train in this process."""
     if not trains_on_gpu(config):
         return torch.device("cpu")
-    local, devices = int(os.environ.get("LOCAL_RANK", "0")), config.training.trainer.get("devices")
+    local, trainer = int(os.environ.get("LOCAL_RANK", "0")), config.training.trainer
+    devices = {**trainer, **as_launched(trainer)}.get("devices")
     if isinstance(devices, str) and "," in devices:
         devices = [int(number) for number in devices.split(",")]
     if isinstance(devices, list | tuple):
@@ -135,6 +135,6 @@ def device_of(config: Config) -> torch.device:
 
 def build_labels() -> tuple[str, ...]:
     """Values of the labels of naics_build_info."""
-    version = importlib.metadata.version
-    packages = (version("naics-job"), platform.python_version(), version("torch"))
-    return (*packages, version("lightning"), os.environ.get("NAICS_IMAGE", ""))
+    found = versions()
+    names = ("naics-job", "python", "torch", "lightning")
+    return (*(found[name] for name in names), os.environ.get("NAICS_IMAGE", ""))

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from naics_job.config.schema import Config
 from naics_job.errors import ConfigError
+from naics_job.training.build import trains_on_gpu
 
 NOISE = (  # Lightning's remarks on choices that are made on purpose here
     ".*does not have many workers.*",
     ".*LeafSpec.* is deprecated.*",
     ".*module.* in eval mode at the start of training.*",  # the frozen base encoder
-    ".*find_unused_parameters=True was specified.*",  # see _strategy
+    ".*find_unused_parameters=True was specified.*",  # see _repeatable
 )
 
 
@@ -33,12 +33,12 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
     for pattern in NOISE:
         warnings.filterwarnings("ignore", pattern)
     arguments = dict(config.training.trainer)
-    on_gpu = arguments.get("accelerator") != "cpu" and torch.cuda.is_available()
+    on_gpu = trains_on_gpu(config)
     if arguments.get("precision") == "auto":
         arguments["precision"] = "16-mixed" if on_gpu else "32-true"
     if config.training.repeats_batches:  # Lightning's way replaces the sampler; ours does not
         arguments["limit_train_batches"] = arguments.pop("overfit_batches")
-    arguments.update(_as_launched(arguments))
+    arguments.update(as_launched(arguments))
     if not on_gpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         arguments["strategy"] = _repeatable(arguments.get("strategy"))
     arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))
@@ -78,7 +78,7 @@ def _repeatable(strategy: Any) -> Any:
     return "ddp_find_unused_parameters_true" if strategy in (None, "auto", "ddp") else strategy
 
 
-def _as_launched(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def as_launched(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Devices and machines as torchrun has started them, which is what Lightning insists on.
 
     The command that starts a run may ask for other numbers than the settings. A list of devices of

@@ -47,6 +47,22 @@ def test_the_gpu_of_a_process(
 
 
 @pytest.mark.parametrize(
+    ("devices", "processes", "device"), [("[2,3]", 4, "cuda:1"), ("[2,3]", 2, "cuda:3")]
+)
+def test_the_gpu_of_a_process_that_was_launched(
+    devices: str, processes: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Lightning does it: a list of another length than there are processes does not count."""
+    config = load_config(None, None, [f"training.trainer.devices={devices}"]).config
+    launched = {"TORCHELASTIC_RUN_ID": "r", "LOCAL_RANK": "1"}
+    sizes = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    for name, value in {**launched, **sizes}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert str(telemetry.device_of(config)) == device
+
+
+@pytest.mark.parametrize(
     ("setting", "in_pod", "seconds"),
     [("null", False, 0), ("null", True, 30), ("7", False, 7), ("0", True, 0)],
 )
