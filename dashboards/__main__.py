@@ -1,13 +1,10 @@
 """Write the dashboards as the chart ships them: `python -m dashboards`."""
 
-from pathlib import Path
-
 from dashboards.board import to_json
 from dashboards.distributed import distributed
 from dashboards.fleet import fleet
+from dashboards.queries import FOLDER
 from dashboards.training_run import training_run
-
-FOLDER = Path(__file__).resolve().parents[1] / "helm" / "naics-train" / "dashboards"
 
 
 def documents() -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The dashboard of the ranks of a run: which one is slow, full or missing."""
 
+from collections.abc import Callable
+
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.board import Panels, board, of_rank, of_run
@@ -26,9 +28,8 @@ def distributed() -> Dashboard:
     )
 
 
-def _mean(histogram: str, select: str = "rank") -> str:
-    """Mean of a histogram by rank."""
-    pick = of_rank if select == "rank" else of_run
+def _mean(histogram: str, pick: Callable[..., str] = of_rank) -> str:
+    """Mean of a histogram by rank, of what `pick` selects."""
     total, count = pick(f"{histogram}_sum"), pick(f"{histogram}_count")
     by = "sum by (rank)"
     return f"{by} (rate({total}{RATE})) / ({by} (rate({count}{RATE})) > 0)"
@@ -39,7 +40,7 @@ STEP, WAIT = "naics_training_step_seconds", "naics_training_data_wait_seconds"
 
 def _now() -> Panels:
     world = of_run("naics_world_size")
-    late = f"({_mean(WAIT, 'run')})"
+    late = f"({_mean(WAIT, of_run)})"
     newest = of_run("naics_last_step_timestamp_seconds")
     return [
         number("Ranks seen", "Ranks that show metrics now.", "none",

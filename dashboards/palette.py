@@ -7,6 +7,8 @@ yellow to blue.
 
 from collections.abc import Iterator, Sequence
 
+from naics_job.curriculum.schedule import Phase
+
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 OKABE_ITO = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
@@ -14,9 +16,8 @@ OKABE_ITO = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
 GOOD, WARNING, BAD = GREEN, ORANGE, VERMILION
 
 PHASES = {
-    1: ("1 structural initialization", SKY),
-    2: ("2 geometric refinement", ORANGE),
-    3: ("3 false-negative mitigation", PURPLE),
+    int(phase): (f"{phase:d} {phase.title}", colour)
+    for phase, colour in zip(Phase, (SKY, ORANGE, PURPLE), strict=True)
 }
 MAX_RANK = 63  # of those with a colour of their own; one palette is seven ranks
 

@@ -42,10 +42,11 @@ class ReadingsCollector(Collector):
         """The metrics of these names that have a value."""
         if self.constant is None:
             return
-        names, values = [_clean(name) for name in self.constant], list(self.constant.values())
+        names = [_clean(name) for name in self.constant]
+        values = [_clean(value) for value in self.constant.values()]
         self.readings.refresh()
         for name in wanted:
-            family = self._family(CATALOGUE[name], names, [_clean(value) for value in values])
+            family = self._family(CATALOGUE[name], names, values)
             if family.samples:
                 yield family
 

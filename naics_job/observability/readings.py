@@ -30,9 +30,7 @@ class Readings:
 
     def __init__(self) -> None:
         self._series: dict[str, Series] = {name: {} for name in CATALOGUE}
-        names = [metric.name for metric in CATALOGUE.values() if metric.kind == "histogram"]
         self._histograms = dict[str, Histogram]()
-        self._known = frozenset(names)
         self._sources: tuple[Callable[[], None], ...] = ()
 
     def set(self, name: str, value: float, *labels: str) -> None:
@@ -47,7 +45,7 @@ class Readings:
 
     def observe(self, name: str, seconds: float) -> None:
         """Count a duration in a histogram."""
-        assert name in self._known, name
+        assert CATALOGUE[name].kind == "histogram", name
         histogram = self._histograms.get(name)
         if histogram is None:
             histogram = self._histograms[name] = Histogram()

@@ -162,3 +162,9 @@ class NaicsModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.clusters.load_state_dict(checkpoint["clusters"])
         self.provenance = self.provenance.after(checkpoint)
+
+
+def naics_module(module: pl.LightningModule) -> NaicsModule:
+    """The module that a callback is given, which is ours."""
+    assert isinstance(module, NaicsModule)
+    return module

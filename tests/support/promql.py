@@ -13,24 +13,6 @@ TARGET_LABELS = frozenset({"namespace", "job", "instance"})
 HISTOGRAM_ENDS = ("_bucket", "_count", "_sum")
 SET_OPERATORS = {"and", "or", "unless"}
 
-# Grafana's variables, with values of the kind that it puts there.
-VARIABLES = {
-    "$__rate_interval": "2m",
-    "$__interval": "15s",
-    "$__range": "3h",
-    "$namespace": ".*",
-    "$run": ".+",
-    "$rank": ".+",
-}
-
-
-def without_variables(expr: str, **chosen: str) -> str:
-    """`expr` with Grafana's variables replaced, such as `run="naics-1"`."""
-    values = {**VARIABLES, **{f"${name}": value for name, value in chosen.items()}}
-    for name in sorted(values, key=len, reverse=True):
-        expr = expr.replace(name, values[name])
-    return expr
-
 
 def family(name: str) -> str:
     """Name in the catalogue of what is scraped as `name`."""

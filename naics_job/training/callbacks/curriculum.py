@@ -13,7 +13,7 @@ from naics_job.curriculum.schedule import Phase, PhaseState
 from naics_job.data.sampler import step_rng
 from naics_job.distributed import broadcast_object
 from naics_job.observability.logs import bind, event
-from naics_job.training.module import NaicsModule
+from naics_job.training.module import NaicsModule, naics_module
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class CurriculumCallback(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        module = _module(pl_module)
+        module = naics_module(pl_module)
         state = self._state = module.phase_state()
         bind(step=trainer.global_step, phase=int(state.phase))
         # by the batch, which follows the saved position, rather than by Lightning's epoch hooks
@@ -90,7 +90,7 @@ class CurriculumCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
         batch_idx: int,
     ) -> None:  # fmt: skip
-        module, state = _module(pl_module), self._state
+        module, state = naics_module(pl_module), self._state
         assert state is not None  # the step is counted by now: asking again gives the next one's
         now = time.monotonic()
         self.spans[-1].seconds += now - self._since
@@ -109,8 +109,3 @@ class CurriculumCallback(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.spans = [PhaseSpan(**span) for span in state_dict["spans"]]
-
-
-def _module(pl_module: pl.LightningModule) -> NaicsModule:
-    assert isinstance(pl_module, NaicsModule)
-    return pl_module

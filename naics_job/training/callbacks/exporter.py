@@ -14,7 +14,7 @@ from naics_job.loss.objective import NonFiniteLossError
 from naics_job.observability.metrics import MAX_EXPERTS
 from naics_job.training.callbacks.checkpointing import CheckpointCallback
 from naics_job.training.callbacks.throughput import ThroughputCallback
-from naics_job.training.module import NaicsModule
+from naics_job.training.module import NaicsModule, naics_module
 from naics_job.training.telemetry import Telemetry
 
 TITLES = tuple(phase.title for phase in Phase)
@@ -43,10 +43,10 @@ class ExporterCallback(pl.Callback):
         self._step = self._epoch = 0
         self._step_at: float | None = None  # Unix time of the newest step
         self._num_codes = self._num_masked = 0
-        self._every, self._tensors_due = 0, 0.0
+        self._tensors_due = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        module, put = _module(pl_module), self.readings.set
+        module, put = naics_module(pl_module), self.readings.set
         borders = module.curriculum.borders
         for phase, end in zip(Phase, borders.steps, strict=True):
             put("naics_training_phase_end_step", float(end), str(int(phase)))
@@ -57,19 +57,17 @@ class ExporterCallback(pl.Callback):
         for source in (*module.objective.weights, "gradient"):
             put("naics_training_nonfinite_total", 0.0, source)
         self._step, self._epoch = trainer.global_step, datamodule.position.epoch
-        self._every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         self.readings.before_scrape(lambda: self._note_position(module))
         self.readings.before_scrape(self._note_counts)
         if self.checkpoints.uploader is not None:
             put("naics_run_lost_steps_total", float(self.checkpoints.lost_steps))
-            self.checkpoints.uploader.stored_at = time.monotonic()
             self.readings.before_scrape(self._note_checkpoints)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
         batch_idx: int,
     ) -> None:  # fmt: skip
-        module, readings, throughput = _module(pl_module), self.readings, self.throughput
+        module, readings, throughput = naics_module(pl_module), self.readings, self.throughput
         self.telemetry.health.sign()
         self.telemetry.exporter.revive()
         self._step_at, self._step, self._epoch = time.time(), trainer.global_step, batch.epoch
@@ -78,7 +76,8 @@ class ExporterCallback(pl.Callback):
         readings.observe("naics_training_step_seconds", throughput.newest_step_s)
         if throughput.newest_wait_s is not None:
             readings.observe("naics_training_data_wait_seconds", throughput.newest_wait_s)
-        logged = self._every and self._step % self._every == 0
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        logged = every and self._step % every == 0
         if logged and (began := time.monotonic()) >= self._tensors_due:
             self._note_tensors(trainer, module)
             took = time.monotonic() - began
@@ -86,7 +85,7 @@ class ExporterCallback(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._step_at is not None:  # the newest ones, once more
-            self._note_tensors(trainer, _module(pl_module))
+            self._note_tensors(trainer, naics_module(pl_module))
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -167,8 +166,3 @@ def _mined_distance(module: NaicsModule) -> float | None:
     near = points[torch.from_numpy(anchors[rows]).to(points.device)]
     far = points[torch.from_numpy(codes[rows, places]).to(points.device)]
     return float(geodesic_distance(near, far, module.embedder.curvature_value()).mean())
-
-
-def _module(pl_module: pl.LightningModule) -> NaicsModule:
-    assert isinstance(pl_module, NaicsModule)
-    return pl_module

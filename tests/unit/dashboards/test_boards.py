@@ -20,11 +20,11 @@ from promql import (
     result_labels,
     selectors,
     walk,
-    without_variables,
 )
 
-from dashboards.__main__ import FOLDER, documents
+from dashboards.__main__ import documents
 from dashboards.palette import OKABE_ITO
+from dashboards.queries import FOLDER, filled
 from naics_job.observability.metrics import CATALOGUE
 
 FILES = sorted(FOLDER.glob("*.json"))
@@ -56,8 +56,12 @@ every_query = pytest.mark.parametrize(
 )
 
 
+def parse(expr: str) -> Any:
+    return promql.parse(filled(expr, run=".+", scrape_s=30, step_s=15))
+
+
 def parsed(target: dict[str, Any]) -> Any:
-    return promql.parse(without_variables(target["expr"]))
+    return parse(target["expr"])
 
 
 def test_the_committed_files_are_what_the_code_makes() -> None:
@@ -94,7 +98,7 @@ def test_variables(board: dict[str, Any]) -> None:
         query = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"])
         assert query is not None
         assert query[2] == variable["name"]
-        assert query[2] in result_labels(promql.parse(without_variables(query[1])), {})
+        assert query[2] in result_labels(parse(query[1]), {})
 
 
 @every_board

@@ -40,7 +40,7 @@ class FakeRun:
             planner=SimpleNamespace(num_masked=0),
             log_dict=lambda values, batch_size: self.logged.append(values),
         )
-        monkeypatch.setattr(curriculum, "_module", lambda module: module)
+        monkeypatch.setattr(curriculum, "naics_module", lambda module: module)
         monkeypatch.setattr(curriculum.time, "monotonic", lambda: self.now)
         self.callback = CurriculumCallback()
 
