@@ -91,11 +91,11 @@ chart: setup  ## tests of the Helm chart and of k8s/, without a cluster
 	$(BIN)/pytest tests/unit/chart
 
 manifests: setup  ## renew k8s/ and the table of values in the chart's README
-	$(BIN)/python .ci/chart.py all
+	$(BIN)/python .ci/chart.py
 
 .PHONY: manifests-check
 manifests-check: setup
-	$(BIN)/python .ci/chart.py all --check
+	$(BIN)/python .ci/chart.py --check
 
 # Needs Docker, Skaffold, Helm, kubectl and a kind or minikube cluster as the current context. Ctrl-C
 # removes the run again. Metrics of the pods are at http://localhost:9400/metrics meanwhile.

@@ -1,8 +1,8 @@
 """Write what is made from the chart: the table of values in its README, and k8s/.
 
-`chart.py readme` and `chart.py manifests` write, `--check` compares instead and fails on a
-difference. k8s/base is the chart's rendering with .ci/k8s/base.yaml, an overlay is what differs
-from it with the values of the overlay, and k8s/pytorchjob.yaml is the base in one file.
+`chart.py` writes, `--check` compares instead and fails on a difference. k8s/base is the chart's
+rendering with .ci/k8s/base.yaml, an overlay is what differs from it with the values of the overlay,
+and k8s/pytorchjob.yaml is the base in one file.
 """
 
 import argparse
@@ -211,11 +211,9 @@ def _steps(old: Any, new: Any, path: str) -> Iterator[Manifest]:
 def main() -> int:
     """Write or check."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("readme", "manifests", "all"))
     parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
     options = parser.parse_args()
-    files = readme() if options.what in ("readme", "all") else {}
-    files |= manifests() if options.what in ("manifests", "all") else {}
+    files = readme() | manifests()
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         if options.check:

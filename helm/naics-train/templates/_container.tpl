@@ -14,18 +14,7 @@ image: {{ include "naics-train.image" $root | quote }}
 imagePullPolicy: {{ $values.image.pullPolicy }}
 args:
   {{- include "naics-train.args" . | nindent 2 }}
-env:
-  {{- include "naics-train.runEnv" . | nindent 2 }}
-  {{- with include "naics-train.s3Env" $root | trim }}
-  {{- . | nindent 2 }}
-  {{- end }}
-  {{- with $values.extraEnv }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-{{- with $values.extraEnvFrom }}
-envFrom:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
+{{ include "naics-train.env" . }}
 ports:
   - name: pytorchjob-port
     containerPort: 29400
@@ -77,6 +66,22 @@ volumeMounts:
 - auto
 {{- range $values.overrides }}
 - {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Environment of what runs with the configuration of the run: its pods and the test. */}}
+{{- define "naics-train.env" -}}
+env:
+  {{- include "naics-train.runEnv" . | nindent 2 }}
+  {{- with include "naics-train.s3Env" .root | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with .root.Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .root.Values.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 

@@ -29,13 +29,12 @@ kueue.x-k8s.io/priority-class: {{ . }}
 {{- end }}
 
 {{/*
-Annotations of a hook that runs before anything else, at the weight given, and is gone after it. Before
-an install too: the release may have left a run when it was uninstalled.
+Metadata of a hook that runs before anything else and is gone after it. Before an install too: the
+release may have left a run when it was uninstalled. Arguments: root, weight.
 */}}
-{{- define "naics-train.hookAnnotations" -}}
-helm.sh/hook: pre-install,pre-upgrade,pre-rollback
-helm.sh/hook-weight: {{ . | quote }}
-helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- define "naics-train.hookMetadata" -}}
+{{- $when := dict "helm.sh/hook" "pre-install,pre-upgrade,pre-rollback" "helm.sh/hook-weight" .weight "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded" -}}
+{{- include "naics-train.metadata" (dict "root" .root "name" (include "naics-train.hookName" .root) "component" "cancel" "hook" true "annotations" $when) }}
 {{- end }}
 
 {{/* Seconds for a run to save, stop and be gone. */}}

@@ -14,6 +14,17 @@
 {{- include "naics-train.host" (dict "root" .root "run" .run "node" 0) }}:29400
 {{- end }}
 
+{{/* The run's object, of the kind of the values. */}}
+{{- define "naics-train.object" }}
+{{- $run := include "naics-train.run" . }}
+apiVersion: {{ include "naics-train.apiVersion" .Values.kind }}
+kind: {{ .Values.kind }}
+metadata:
+  {{- include "naics-train.metadata" (dict "root" . "name" $run "run" $run "labels" (include "naics-train.kueueLabels" . | fromYaml)) | nindent 2 }}
+spec:
+  {{- include "naics-train.spec" (dict "root" . "run" $run) | nindent 2 }}
+{{- end }}
+
 {{/*
 Specification of the run's object. Arguments: root, run, and hashed where it is made for the name of
 the run, which leaves out what may be changed in place.

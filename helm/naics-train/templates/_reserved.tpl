@@ -15,7 +15,9 @@
 {{- fail (printf "extraEnv: %s is set by the chart or the operator: leave it out; nodes, gpu.count and nprocPerNode size the run" .name) -}}
 {{- end -}}
 {{- end -}}
+{{- $volumes := list "scratch" -}}
 {{- range .Values.extraVolumes -}}
+{{- $volumes = append $volumes .name -}}
 {{- if has .name (list "config" "shm" "scratch") -}}
 {{- fail (printf "extraVolumes: the name %s is taken by the chart: choose another" .name) -}}
 {{- end -}}
@@ -24,7 +26,7 @@
 {{- if has (trimSuffix "/" .mountPath) (list "/etc/naics" "/dev/shm" "/scratch") -}}
 {{- fail (printf "extraVolumeMounts: %s is mounted by the chart: choose another mountPath" .mountPath) -}}
 {{- end -}}
-{{- if not (has .name (append (include "naics-train.volumeNames" $ | fromJsonArray) "scratch")) -}}
+{{- if not (has .name $volumes) -}}
 {{- fail (printf "extraVolumeMounts: there is no volume %s: add it to extraVolumes" .name) -}}
 {{- end -}}
 {{- end -}}
@@ -33,10 +35,4 @@
 {{- fail (printf "resources.%s: %s is asked for by gpu.count: set that instead" $where $.Values.gpu.resource) -}}
 {{- end -}}
 {{- end -}}
-{{- end }}
-
-{{- define "naics-train.volumeNames" -}}
-{{- $names := list -}}
-{{- range .Values.extraVolumes }}{{ $names = append $names .name }}{{ end -}}
-{{- toJson $names -}}
 {{- end }}

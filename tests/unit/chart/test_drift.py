@@ -1,6 +1,5 @@
 """What is made from the chart is what the chart makes, and builds what it should."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -14,6 +13,7 @@ import pod_security
 import pytest
 import yaml
 from helm_chart import CHART, LOADER, ROOT, load_yaml, merged, pod_templates
+from scripts import load_script
 
 from naics_job.config.load import load_config
 
@@ -22,12 +22,7 @@ OVERLAYS = ("cpu-smoke", "gpu-2x8")
 
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("chart", ROOT / ".ci" / "chart.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(".ci/chart.py")
 
 
 def built(folder: str) -> list[dict[str, Any]]:

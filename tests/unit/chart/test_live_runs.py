@@ -21,18 +21,20 @@ PROBE = """\
 {{- end }}
 checked: true
 """
-Charts = Callable[[list[dict[str, Any]]], helm.Chart]
+Charts = Callable[..., helm.Chart]
 
 
 @pytest.fixture
 def beside(tmp_path: Path) -> Charts:
     """The chart as it is on a cluster that holds some objects."""
 
-    def load(found: list[dict[str, Any]]) -> helm.Chart:
+    def load(found: list[dict[str, Any]], **files: str) -> helm.Chart:
         folder = tmp_path / f"chart-{len(list(tmp_path.iterdir()))}"
         shutil.copytree(CHART, folder)
         (folder / "found.json").write_text(json.dumps(found))
         (folder / "templates" / "probe.yaml").write_text(PROBE)
+        for name, text in files.items():
+            (folder / f"{name}.txt").write_text(text)
         return helm.Chart.load(folder)
 
     return load
@@ -117,14 +119,9 @@ def test_objects_of_others_do_not_matter(beside: Charts, labels: dict[str, str])
 
 
 @pytest.fixture
-def asking(tmp_path: Path) -> helm.Chart:
+def asking(beside: Charts) -> helm.Chart:
     """The chart, asking what the cluster has definitions of."""
-    folder = tmp_path / "asking"
-    shutil.copytree(CHART, folder)
-    (folder / "found.json").write_text("[]")
-    (folder / "ask.txt").write_text("yes")
-    (folder / "templates" / "probe.yaml").write_text(PROBE)
-    return helm.Chart.load(folder)
+    return beside([], ask="yes")
 
 
 @pytest.mark.parametrize("kind", ["PyTorchJob", "TrainJob", "JobSet"])

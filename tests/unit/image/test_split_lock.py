@@ -1,23 +1,17 @@
 """The lock is split without loss; without CUDA only torch's own file is another one."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import ROOT, load_script
 
-ROOT = Path(__file__).parents[3]
 LOCK = (ROOT / "requirements.lock").read_text()
 
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("split_lock", ROOT / "image/split_lock.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("image/split_lock.py")
 
 
 def pins(text: str) -> list[str]:

@@ -1,21 +1,14 @@
 """The check of requirements.lock finds what it is there to find."""
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[3]
+from scripts import ROOT, load_script
 
 
 @pytest.fixture(scope="module")
 def problems() -> Callable[[str], list[str]]:
-    spec = importlib.util.spec_from_file_location("lock", ROOT / ".ci" / "lock.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script(".ci/lock.py")
     check: Callable[[str], list[str]] = module.problems
     return check
 
