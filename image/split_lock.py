@@ -8,7 +8,8 @@ import re
 import sys
 from pathlib import Path
 
-CUDA = re.compile(r"(nvidia|cuda)-[a-z0-9-]+|triton")  # what only torch for CUDA depends on
+# What only torch for CUDA depends on; nvidia-ml-py is a dependency of this project itself.
+CUDA = re.compile(r"(?!nvidia-ml-py)(nvidia|cuda)-[a-z0-9-]+|triton")
 FLAVORS = ("cuda", "cpu")
 
 

@@ -1,6 +1,5 @@
 """Memory of the process and of its GPU, and how busy that is; nothing here waits for the device."""
 
-import importlib.util
 import logging
 import resource
 import sys
@@ -62,14 +61,11 @@ def read_cuda(readings: Readings, device: torch.device) -> None:
 class DriverReadings:
     """Utilization, power and temperature through NVML, as far as it is there and answers.
 
-    What fails once is not asked again: no package, no driver, or a device without that sensor.
+    What fails once is not asked again: no driver, or a device without that sensor.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.asked: dict[str, Callable[[], float]] = {}
-        if importlib.util.find_spec("pynvml") is None:
-            return
-        self.asked = {
+        self.asked: dict[str, Callable[[], float]] = {
             "naics_gpu_utilization_ratio": lambda: torch.cuda.utilization(device) / 100,
             "naics_gpu_power_watts": lambda: torch.cuda.power_draw(device) / 1000,
             "naics_gpu_temperature_celsius": lambda: torch.cuda.temperature(device),
@@ -77,9 +73,7 @@ class DriverReadings:
 
     def read(self, readings: Readings) -> None:
         """Set what the driver tells."""
-        if not self.asked:
-            return
-        import pynvml
+        import pynvml  # not worth its start where there is no GPU
 
         for name, ask in list(self.asked.items()):
             try:

@@ -26,7 +26,7 @@ APPLIES = {  # where and when a metric has values
     "saved": "rank 0, once a checkpoint was stored",
     "linux": "every rank, on Linux",
     "gpu": "every rank that trains on a CUDA device",
-    "nvml": "the same, where the package nvidia-ml-py is installed and the driver answers",
+    "nvml": "the same, where the driver answers (NVML)",
     "end": "rank 0, after the end of the run, while it lingers and at the Pushgateway",
     "failed": "every rank, from 0 on",
 }

@@ -1,11 +1,10 @@
 """Memory and sensors; CUDA is imitated, as the numbers come from PyTorch's books."""
 
-import importlib.util
 import logging
-import sys
 from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import pytest
 import torch
 
@@ -14,10 +13,6 @@ from naics_job.observability.readings import Readings
 
 DEVICE = torch.device("cuda", 1)
 GIB = 2**30
-
-
-class NVMLError(Exception):
-    """As in pynvml, where it is no RuntimeError."""
 
 
 @pytest.fixture
@@ -44,7 +39,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(torch.cuda, "mem_get_info", answer((9 * GIB, 16 * GIB)))
     monkeypatch.setattr(torch.cuda, "utilization", answer(75))
     monkeypatch.setattr(torch.cuda, "power_draw", answer(250_000))
-    monkeypatch.setattr(torch.cuda, "temperature", answer(NVMLError("Not Supported")))
+    monkeypatch.setattr(torch.cuda, "temperature", answer(pynvml.NVMLError_NotSupported()))
     return fake
 
 
@@ -65,19 +60,10 @@ def test_a_scrape_does_not_open_the_device_before_training_does(cuda: Any) -> No
     assert list(readings.present()) == []
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pynvml") is not None, reason="pynvml is here")
-def test_without_nvml_there_are_no_sensors(cuda: Any) -> None:
-    readings = Readings()
-    gpu.DriverReadings(DEVICE).read(readings)
-    assert list(readings.present()) == []
-
-
 def test_a_sensor_that_is_missing_is_told_once_and_left_out(
-    cuda: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    cuda: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=NVMLError))  # type: ignore[arg-type]
     readings, driver = Readings(), gpu.DriverReadings(DEVICE)
     for _ in range(3):
         driver.read(readings)
