@@ -104,6 +104,7 @@ class Exporter:
         self.restarts = 0
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
+        self._lost = False  # whether the thread has ended
         self._address = ("127.0.0.1", 0)
         readings.set("naics_exporter_errors_total", 0.0)
         readings.set("naics_exporter_restarts_total", 0.0)
@@ -148,8 +149,9 @@ class Exporter:
 
         Training goes on whatever comes of that; cheap enough to be asked at every step.
         """
-        if self._thread is None or self._thread.is_alive():
+        if not self._lost or self._thread is None:
             return
+        self._thread.join()
         self.restarts += 1
         self.readings.set("naics_exporter_restarts_total", float(self.restarts))
         self._release()
@@ -173,10 +175,17 @@ class Exporter:
         server = _Server(address, self)
         self._address = (address[0], server.server_port)
         self._server = server
+        self._lost = False
         self._thread = threading.Thread(
-            target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="exporter", daemon=True
+            target=self._serve, args=(server,), name="exporter", daemon=True
         )
         self._thread.start()
+
+    def _serve(self, server: _Server) -> None:
+        try:
+            server.serve_forever(poll_interval=0.1)
+        finally:
+            self._lost = True
 
     def _release(self) -> None:
         if self._server is not None:

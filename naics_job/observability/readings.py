@@ -45,9 +45,9 @@ class Readings:
 
     def observe(self, name: str, seconds: float) -> None:
         """Count a duration in a histogram."""
-        assert CATALOGUE[name].kind == "histogram", name
         histogram = self._histograms.get(name)
         if histogram is None:
+            assert CATALOGUE[name].kind == "histogram", name
             histogram = self._histograms[name] = Histogram()
         histogram.observe(seconds)
 

@@ -18,7 +18,7 @@ from naics_job.training.module import NaicsModule, naics_module
 from naics_job.training.telemetry import Telemetry
 
 TITLES = tuple(phase.title for phase in Phase)
-TENSOR_SHARE = 0.0002  # of the time, at most, goes into reading tensors
+TENSOR_SHARE = 0.0001  # of the time, at most, goes into reading tensors
 
 
 class ExporterCallback(pl.Callback):
@@ -40,7 +40,7 @@ class ExporterCallback(pl.Callback):
     ) -> None:
         self.telemetry, self.readings = telemetry, telemetry.readings
         self.throughput, self.checkpoints = throughput, checkpoints
-        self._step = self._epoch = 0
+        self._epoch = 0
         self._step_at: float | None = None  # Unix time of the newest step
         self._num_codes = self._num_masked = 0
         self._tensors_due = 0.0
@@ -56,8 +56,8 @@ class ExporterCallback(pl.Callback):
         put("naics_run_restarts_total", float(self.checkpoints.restarts))
         for source in (*module.objective.weights, "gradient"):
             put("naics_training_nonfinite_total", 0.0, source)
-        self._step, self._epoch = trainer.global_step, datamodule.position.epoch
-        self.readings.before_scrape(lambda: self._note_position(module))
+        self._epoch = datamodule.position.epoch
+        self.readings.before_scrape(lambda: self._note_position(trainer.global_step, module))
         self.readings.before_scrape(self._note_counts)
         if self.checkpoints.uploader is not None:
             put("naics_run_lost_steps_total", float(self.checkpoints.lost_steps))
@@ -70,15 +70,13 @@ class ExporterCallback(pl.Callback):
         module, readings, throughput = naics_module(pl_module), self.readings, self.throughput
         self.telemetry.health.sign()
         self.telemetry.exporter.revive()
-        self._step_at, self._step, self._epoch = time.time(), trainer.global_step, batch.epoch
+        self._step_at, self._epoch = time.time(), batch.epoch
         self._num_codes += module.step_encoder.step_codes
         self._num_masked += module.planner.num_masked
         readings.observe("naics_training_step_seconds", throughput.newest_step_s)
         if throughput.newest_wait_s is not None:
             readings.observe("naics_training_data_wait_seconds", throughput.newest_wait_s)
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        logged = every and self._step % every == 0
-        if logged and (began := time.monotonic()) >= self._tensors_due:
+        if (began := time.monotonic()) >= self._tensors_due and _logged(trainer):
             self._note_tensors(trainer, module)
             took = time.monotonic() - began
             self._tensors_due = began + took / TENSOR_SHARE
@@ -93,9 +91,9 @@ class ExporterCallback(pl.Callback):
         if isinstance(exception, NonFiniteLossError):
             self.readings.add("naics_training_nonfinite_total", 1.0, exception.term)
 
-    def _note_position(self, module: NaicsModule) -> None:
+    def _note_position(self, step: int, module: NaicsModule) -> None:
         """Where the curriculum stands after the newest step."""
-        step, put = self._step, self.readings.set
+        put = self.readings.set
         state = module.curriculum.at(step)
         put("naics_training_step", float(step))
         put("naics_training_epoch", float(self._epoch))
@@ -129,7 +127,7 @@ class ExporterCallback(pl.Callback):
             put("naics_router_load_max_ratio", max(load))
             for expert, share in enumerate(load[:MAX_EXPERTS]):
                 put("naics_router_load_ratio", share, str(expert))
-        if module.curriculum.at(self._step).mitigation and module.clusters.epoch >= 0:
+        if module.curriculum.at(trainer.global_step).mitigation and module.clusters.epoch >= 0:
             put("naics_curriculum_clusters", float(module.clusters.num_clusters))
         if (distance := _mined_distance(module)) is not None:
             put("naics_curriculum_mined_distance", distance)
@@ -150,6 +148,12 @@ class ExporterCallback(pl.Callback):
             put("naics_checkpoint_step", float(newest.step))
             put("naics_checkpoint_size_bytes", float(newest.size_bytes))
             put("naics_checkpoint_duration_seconds", uploader.stored_in_s)
+
+
+def _logged(trainer: pl.Trainer) -> bool:
+    """Whether Lightning logs this step."""
+    every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return bool(every) and trainer.global_step % every == 0
 
 
 @torch.no_grad()
