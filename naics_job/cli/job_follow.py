@@ -68,6 +68,10 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the run ends.")
     ] = False,
+    tail: Annotated[
+        int | None,
+        typer.Option("--tail", metavar="N", min=0, help="Newest lines of each pod. Default: all."),
+    ] = None,
     prefix: Annotated[
         bool | None,
         typer.Option(
@@ -93,13 +97,13 @@ def logs(
         sink = print_line(prefix)
         if not follow:
             pods = [p for p in state(cluster, found, job).pods if rank in (None, p.rank)]
-            read_logs(cluster, found.container, pods, sink)
+            read_logs(cluster, found.container, pods, sink, tail)
             return
         again = "naics-embedder job logs {} --follow" + where(context, cluster)
         with (
             leaving_it_alone(lambda: name, again),
             RunWatch(cluster, found, name) as watch,
-            Follower(cluster, found.container, sink, rank) as follower,
+            Follower(cluster, found.container, sink, rank, tail) as follower,
         ):
             for each in watch.states(TICK_S):
                 follower.update(each.pods)

@@ -93,7 +93,8 @@ def _ended(state: RunState) -> str:
 
 
 def _progress(progress: Mapping[str, Any]) -> str:
-    return "".join(f", {key} {value}" for key, value in progress.items())
+    known = {key: value for key, value in progress.items() if value is not None}
+    return "".join(f", {key} {value}" for key, value in known.items())
 
 
 def _row(*cells: str) -> str:

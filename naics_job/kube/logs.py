@@ -62,10 +62,20 @@ class Window:
 
 
 class LogReader:
-    """Reads the log of one pod name into `sink`."""
+    """Reads the log of one pod name into `sink`.
 
-    def __init__(self, cluster: Cluster, container: str, sink: Sink) -> None:
+    Args:
+        cluster: where the pod is.
+        container: whose log.
+        sink: what takes each line.
+        tail: how many of the lines that are there already; None: all. Later ones come anyway.
+    """
+
+    def __init__(
+        self, cluster: Cluster, container: str, sink: Sink, tail: int | None = None
+    ) -> None:
         self.cluster, self.container, self.sink = cluster, container, sink
+        self.tail, self._old = tail, ""  # uid of the pod that may have written before
         self.window = Window()
         self.finished = ""  # uid of the pod whose log was read to its end
         self._restarts: dict[str, int] = {}
@@ -115,6 +125,8 @@ class LogReader:
         return same and ended and before.exit_code is not None
 
     def _read_once(self, pod: PodView, follow: bool, stopping: threading.Event) -> None:
+        if self.tail is not None and not self._old:
+            self._old, self._restarts[pod.uid] = pod.uid, pod.restarts
         if pod.restarts > self._restarts.get(pod.uid, 0):
             self._take(pod, self._lines(pod, previous=True, follow=False), stopping)
             self._restarts[pod.uid] = pod.restarts
@@ -136,6 +148,8 @@ class LogReader:
             query["follow"] = "true"
         if (since := self.window.open(pod.uid)) is not None:
             query["sinceTime"] = since
+        elif pod.uid == self._old:
+            query["tailLines"] = str(self.tail)
         path = path_of("v1", self.cluster.namespace, "pods", pod.name, "log")
         read_s = STREAM_SILENCE_S if follow else self.cluster.timing.read_s
         return self.cluster.lines(path, query, read_s)
@@ -152,12 +166,22 @@ class LogReader:
 class Follower:
     """Follows the logs of all ranks, or of one, in a thread per pod; use it with `with`.
 
+    Args:
+        cluster: where the pods are.
+        container: whose log.
+        sink: what takes each line.
+        rank: of the one pod to follow; None: all.
+        tail: how many lines of those that pods of the first `update` have written; None: all.
+
     Attributes:
         error: the first thing that kept a log from being read.
     """
 
-    def __init__(self, cluster: Cluster, container: str, sink: Sink, rank: int | None) -> None:
-        self.cluster, self.container, self.rank = cluster, container, rank
+    def __init__(
+        self, cluster: Cluster, container: str, sink: Sink, rank: int | None,
+        tail: int | None = None,
+    ) -> None:  # fmt: skip
+        self.cluster, self.container, self.rank, self._tail = cluster, container, rank, tail
         self.error: NaicsJobError | None = None
         self._sink, self._lock = sink, threading.Lock()
         self._stopping = threading.Event()
@@ -182,7 +206,7 @@ class Follower:
             known = self._readers.get(pod.name)
             if known is not None and known[1].is_alive():
                 continue
-            reader = known[0] if known else LogReader(self.cluster, self.container, self._put)
+            reader = known[0] if known else self._reader()
             if reader.finished == pod.uid or self.error is not None:
                 continue
             thread = threading.Thread(
@@ -190,6 +214,10 @@ class Follower:
             )
             self._readers[pod.name] = (reader, thread)
             thread.start()
+        self._tail = None
+
+    def _reader(self) -> LogReader:
+        return LogReader(self.cluster, self.container, self._put, self._tail)
 
     def _read(self, reader: LogReader, name: str) -> None:
         try:
@@ -205,11 +233,14 @@ class Follower:
             self._sink(rank, line)
 
 
-def read_logs(cluster: Cluster, container: str, pods: Iterable[PodView], sink: Sink) -> None:
-    """Read what the pods have written so far, one rank after the other.
+def read_logs(
+    cluster: Cluster, container: str, pods: Iterable[PodView], sink: Sink,
+    tail: int | None = None,
+) -> None:  # fmt: skip
+    """Read what the pods have written so far, or their newest lines, one rank after the other.
 
     Raises:
         NaicsJobError: logs may not be read, or the server was away for too long.
     """
     for pod in pods:
-        LogReader(cluster, container, sink).read(pod.name, False, threading.Event())
+        LogReader(cluster, container, sink, tail).read(pod.name, False, threading.Event())

@@ -1,6 +1,7 @@
 """A run on a cluster from `helm install` to `helm uninstall`, in the order of the file."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,18 @@ START_S, SAVE_S, RESUME_S = 600, 300, 300
 
 
 def values(cluster: Cluster) -> dict[str, Any]:
-    """Two pods of one CPU process each, on a run of some minutes."""
+    """Two pods of one CPU process each, on a run of 1,600 steps: half a minute to eight."""
     repository, _, tag = cluster.image.rpartition(":")
     found: dict[str, Any] = yaml.safe_load((CHART / "examples/cpu-smoke.yaml").read_text())
     found |= {
         "kind": cluster.kind,
         "nodes": PODS,
         "nprocPerNode": 1,
+        "events": {"enabled": True},
+        "resources": {  # so that a node of two processors holds both, and the S3 server
+            "requests": {"cpu": "250m", "memory": "1Gi"},
+            "limits": {"memory": "4Gi"},
+        },
         "image": {"repository": repository, "tag": tag, "flavor": "cpu"},
         "s3": {**found["s3"], "bucket": BUCKET, "prefix": "naics"},
     }
@@ -34,7 +40,9 @@ def values(cluster: Cluster) -> dict[str, Any]:
         "base_model_name": f"s3://{BUCKET}/weights/tiny", "embedding_dim": 32,
         "eval_every_n_epochs": 500,
     }  # fmt: skip
-    config["training"]["trainer"]["max_epochs"] = 1000
+    tokens = {"title": 16, "description": 32, "examples": 32, "excluded": 16}  # of the tiny one
+    config["data_loader"]["tokenization"] = {"max_tokens": tokens}
+    config["training"]["trainer"]["max_epochs"] = 400
     return found
 
 
@@ -47,6 +55,17 @@ class Release:
     def install(self, *options: str, check: bool = True) -> str:
         action = ("upgrade", "--install", RELEASE, str(CHART), "--values", str(self.file))
         return self.cluster.helm(*action, *options, check=check)
+
+    def wait_until(self, what: str, done: Callable[[], Any], seconds: float) -> Any:
+        """The first true answer of `done`, unless the run fails before."""
+
+        def alive_and_done() -> Any:
+            run = self.cluster.runs()[0]
+            logs = self.cluster.job("logs", run["name"]) if run["phase"] == "Failed" else None
+            assert logs is None, f"{run['name']} failed: {logs.stdout[-4000:]}{logs.stderr}"
+            return done()
+
+        return wait_until(what, alive_and_done, seconds)
 
     @property
     def run(self) -> str:
@@ -91,8 +110,8 @@ def test_all_ranks_join_and_a_checkpoint_lands(release: Release) -> None:
         phases = [pod["status"].get("phase") for pod in cluster.pods()]
         return phases == ["Running"] * PODS
 
-    wait_until("all pods run", all_run, START_S)
-    first = wait_until("a checkpoint", release.checkpoints, SAVE_S)[0]
+    release.wait_until("all pods run", all_run, START_S)
+    first = release.wait_until("a checkpoint", release.checkpoints, SAVE_S)[0]
     assert json.loads(release.store.cat_file(first))["world_size"] == PODS
     shown = cluster.job("status", release.run, "--output", "json")
     assert json.loads(shown.stdout)["phase"] == "Running", shown.stderr
@@ -117,7 +136,7 @@ def test_a_deleted_pod_loses_nothing(release: Release) -> None:
         starts = release.starts()
         return len(starts) > 1 and starts[0]["exit_code"] == 143
 
-    wait_until("another start", resumed, RESUME_S)
+    release.wait_until("another start", resumed, RESUME_S)
 
 
 def test_it_finishes_with_the_code_of_the_contract(release: Release) -> None:
@@ -126,6 +145,13 @@ def test_it_finishes_with_the_code_of_the_contract(release: Release) -> None:
     record = release.record()
     assert (record["status"], record["lost_steps"]) == ("finished", 0)
     assert record["restarts"] >= 1
+
+
+def test_the_run_told_its_phases_and_its_end(release: Release) -> None:
+    selector = f"involvedObject.kind={release.cluster.kind},involvedObject.name={release.run}"
+    found = release.cluster.kubectl("get", "events", "--field-selector", selector, "-o", "json")
+    told = {each["reason"] for each in json.loads(found)["items"]}
+    assert told >= {"PhaseStarted", "TrainingStopped", "TrainingFinished"}
 
 
 def test_an_upgrade_after_the_end_is_another_run(release: Release) -> None:

@@ -144,11 +144,13 @@ class KubeHandler(BaseHTTPRequestHandler):
             return self._status(404, "NotFound", f'pods "{self.name}" not found')
         since = self.query.get("sinceTime", "")[:19]  # the server takes whole seconds
         self._begin("text/plain")
-        sent, container = 0, self._container()
+        sent, tail, container = 0, self.query.get("tailLines"), self._container()
         while not self.kube.away:
             with self.kube.news:
                 same = self._container() == container and container[-1]
                 lines = list(self.kube.logs.get((self.name, previous), []))
+                if tail is not None:  # of what is there when it is asked
+                    sent, tail = max(0, len(lines) - int(tail)), None
                 if len(lines) == sent and same and not previous:
                     self.kube.news.wait(0.05)
                 if self._container()[:2] != container[:2]:  # this log is that of another one

@@ -26,11 +26,11 @@ def stamped(*texts: str, start: int = 0, fraction: str = ".5") -> list[str]:
 class Script:
     """Follows a pod while the test plays what happens to it."""
 
-    def __init__(self, cluster: Cluster, kube: FakeKube) -> None:
+    def __init__(self, cluster: Cluster, kube: FakeKube, tail: int | None = None) -> None:
         self.lines: list[str] = []
         self.kube = kube
         self.follower = Follower(
-            cluster, "pytorch", lambda rank, line: self.lines.append(line), None
+            cluster, "pytorch", lambda rank, line: self.lines.append(line), None, tail
         )
 
     def look(self) -> None:
@@ -129,6 +129,33 @@ def test_all_that_was_written_without_following(
     views = [view_of(pod, KINDS["PyTorchJob"].container) for pod in pods]
     read_logs(cluster, "pytorch", views, lambda rank, line: found.append((rank, line)))
     assert found == [(0, "zero"), (1, "before"), (1, "after")]
+
+
+def test_only_the_newest_lines(cluster: Cluster, kube: FakeKube, put_pod: Put) -> None:
+    pod = view_of(put_pod(0, restarts=1, last_code=75, exit_code=0), "pytorch")
+    kube.write_log(POD, *stamped("before"), previous=True)
+    kube.write_log(POD, *stamped("a", "b", "c", start=5))
+    found: list[str] = []
+    read_logs(cluster, "pytorch", [pod], lambda rank, line: found.append(line), tail=2)
+    assert found == ["b", "c"]
+
+
+def test_after_the_newest_lines_all_that_come(
+    cluster: Cluster, kube: FakeKube, put_pod: Put
+) -> None:
+    put_pod(0)
+    kube.write_log(POD, *stamped("a", "b", "c"))
+    script = Script(cluster, kube, tail=1)
+    with script.follower:
+        script.until("c")
+        kube.write_log(POD, *stamped("d", "e", start=3))
+        script.until("c", "d", "e")
+        put_pod(0, exit_code=143)
+        kube.drop("pods", POD)
+        kube.logs[POD, False] = stamped("f", "g", start=9)
+        put_pod(0, uid="another")
+        script.until("c", "d", "e", "f", "g")
+        put_pod(0, uid="another", exit_code=0)
 
 
 def test_logs_that_may_not_be_read(cluster: Cluster, kube: FakeKube, put_pod: Put) -> None:
