@@ -110,11 +110,16 @@ def missing_marker(folder: Path) -> str:
     return f"{catalogue.url(run_id)} holds no marker of a finished run"
 
 
-def tell(left: Left, num_processes: int, code: int) -> None:
-    """Log how the processes ended, unless all finished."""
+def tell(left: Left, num_processes: int, code: int, error: str | None) -> None:
+    """Log how the processes ended, unless all finished.
+
+    `error`, the reason that the run told, is above torchrun's own report by then: it comes again.
+    """
     if code == 0:
         return
     fields = dict(_counts(left, num_processes))
+    if error:
+        fields["error"] = error.partition("\n")[0]
     event(log, logging.WARNING, "launch.ended", exit_code=code, **fields)
 
 

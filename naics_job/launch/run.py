@@ -100,7 +100,7 @@ def _judge(
         )
     left = left_in(folder)
     code = exit_code(left, placement.num_processes, request.code, placement.alone)
-    tell(left, placement.num_processes, code)
+    tell(left, placement.num_processes, code, summary_in(folder).get("error"))
     if code == 0 and (problem := missing_marker(folder)):
         raise TransientError(
             f"every process ended with 0, but the run is not finished: {problem}",

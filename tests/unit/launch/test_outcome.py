@@ -7,7 +7,7 @@ import pytest
 
 from naics_job.checkpoint.catalogue import FINISHED
 from naics_job.errors import CheckpointError
-from naics_job.launch.outcome import exit_code, left_in, missing_marker, trained_run
+from naics_job.launch.outcome import exit_code, left_in, missing_marker, tell, trained_run
 from naics_job.observability.heartbeat import FOLDER_VARIABLE, note_run
 
 TOLD = 143
@@ -83,3 +83,17 @@ def test_the_marker_of_the_run_that_was_trained(
     marker.write_text("{")
     with pytest.raises(CheckpointError):
         missing_marker(folder)
+
+
+def test_the_last_line_of_the_log_names_the_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave(tmp_path, 78)
+    tell(left_in(tmp_path), 1, 78, "seed=x is no number\n  hint: give one")
+    tell(left_in(tmp_path), 1, 137, None)
+    tell(left_in(tmp_path), 1, 0, "of an earlier start")
+    told = [record.fields for record in caplog.records]  # type: ignore[attr-defined]
+    assert told == [
+        {"exit_code": 78, "codes": "78", "error": "seed=x is no number"},
+        {"exit_code": 137, "codes": "78"},
+    ]
