@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from naics_job.config.schema import Config
 from naics_job.errors import ConfigError
+from naics_job.launch.cpus import num_cpus
 from naics_job.launch.devices import num_gpus
 from naics_job.launch.processes import LAUNCHED, wanted_processes
 
@@ -113,7 +114,7 @@ def _num_processes(options: LaunchOptions, config: Config, given: Mapping[str, s
     if text == "auto":
         return 1 if on_cpu else max(1, num_gpus())
     if text == "cpu":
-        return os.cpu_count() or 1
+        return num_cpus()
     count = num_gpus() if text == "gpu" else int(text) if text.isdecimal() else 0
     if count < 1:
         reason = "no GPU was found" if text == "gpu" else "it must be a number, auto, gpu or cpu"

@@ -79,12 +79,14 @@ def run_launch(job: Job, placement: Placement, request: StopRequest, word: LastW
 
 def _run(job: Job, placement: Placement, request: StopRequest, folder: Path) -> int:
     config = job.loaded.config.launch
+    environment = torchrun_environment(placement, folder)
     event(log, logging.INFO, "launch.start", processes=placement.num_processes,
-          machines=placement.max_nodes, machine=placement.node_rank)  # fmt: skip
+          threads=environment["OMP_NUM_THREADS"], machines=placement.max_nodes,
+          machine=placement.node_rank)  # fmt: skip
     watchdog = Watchdog(folder, config.stall_timeout_s)
     supervisor = Supervisor(folder, request, watchdog, config.grace_s)
     command = torchrun_command(placement, job.arguments, config)
-    ending = supervisor.run(command, torchrun_environment(placement, folder))
+    ending = supervisor.run(command, environment)
     return _judge(job, placement, request, folder, ending)
 
 

@@ -1,12 +1,12 @@
 """The command and the environment that torchrun is started with."""
 
-import os
 import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from naics_job.config.launch_schema import LaunchConfig
+from naics_job.launch.cpus import num_cpus
 from naics_job.launch.placement import BACKEND, Placement, without_places
 from naics_job.observability.heartbeat import FOLDER_VARIABLE
 
@@ -54,5 +54,5 @@ def torchrun_command(
 
 def torchrun_environment(placement: Placement, folder: Path) -> dict[str, str]:
     """The environment for torchrun and the training processes, which report in `folder`."""
-    threads = max(1, (os.cpu_count() or 1) // placement.num_processes)
+    threads = max(1, num_cpus() // placement.num_processes)
     return {"OMP_NUM_THREADS": str(threads), **without_places(), FOLDER_VARIABLE: str(folder)}

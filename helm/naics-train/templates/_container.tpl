@@ -95,6 +95,11 @@ envFrom:
   value: {{ include "naics-train.apiVersion" .root.Values.kind }}
 - name: NAICS_IMAGE
   value: {{ include "naics-train.image" .root | quote }}
+- name: NAICS_CPUS  # rounded up, and divided among the processes
+  valueFrom:
+    resourceFieldRef:
+      resource: requests.cpu
+      divisor: "1"
 - name: NAICS_NAMESPACE
   valueFrom:
     fieldRef:
