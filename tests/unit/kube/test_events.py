@@ -85,6 +85,39 @@ def test_a_refusal_is_told_once_and_ends_it(
     assert sum(method == "POST" for method, _, _ in kube.requests) == 1
 
 
+def test_what_is_told_while_the_server_is_away_comes_later(
+    cluster: Cluster, kube: FakeKube, put_job: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_job("Running")
+    target = target_in(ENVIRONMENT)
+    assert target is not None
+    sender = EventSender(target, lambda: cluster, again_s=0.02)
+    kube.refusals["POST", "events"] = (503, "ServiceUnavailable", "server is starting")
+    sender.send(NOTE)
+    end = time.monotonic() + 30
+    while "events.late" not in caplog.messages and time.monotonic() < end:
+        time.sleep(0.02)
+    sender.send(Note("TrainingFinished", "training finished", "Finish"))
+    del kube.refusals["POST", "events"]
+    sender.close(timeout_s=30)
+    assert {found["reason"] for found in events(kube)} == {NOTE.reason, "TrainingFinished"}
+    assert caplog.messages.count("events.late") == 1
+
+
+def test_a_server_that_stays_away_does_not_hold_up_the_end(
+    cluster: Cluster, kube: FakeKube, put_job: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_job("Running")
+    kube.refusals["POST", "events"] = (503, "ServiceUnavailable", "server is starting")
+    sender = sender_of(cluster)
+    sender.send(NOTE)
+    end = time.monotonic() + 30
+    while "events.late" not in caplog.messages and time.monotonic() < end:
+        time.sleep(0.02)
+    sender.close(timeout_s=30)
+    assert caplog.messages.count("events.off") == 1  # it has ended, long before its next try
+
+
 def test_who_may_only_create_events_goes_on(
     cluster: Cluster, kube: FakeKube, put_job: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
