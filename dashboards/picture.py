@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -27,6 +28,7 @@ from dashboards.units import shown
 
 COLUMNS, POINTS = 24, 240
 DAY_S = 86_400  # matplotlib counts days
+LEGEND: dict[str, Any] = {"fontsize": 6, "ncols": 3, "frameon": False}
 CELL_INCHES = (0.7, 0.36)  # of one column, of one unit of height
 
 
@@ -85,7 +87,7 @@ class Drawer:
         if not found:
             axes.text(0.5, 0.5, "no data", ha="center", transform=axes.transAxes, color="gray")
         else:
-            axes.legend(fontsize=6, ncols=3, frameon=False, loc="upper left")
+            axes.legend(**LEGEND, loc="upper left", bbox_to_anchor=(0, 0), borderaxespad=2.6)
         distribution = panel.config["defaults"].get("custom", {}).get("scaleDistribution", {})
         if distribution.get("type") == "log" and any(max(s.values) > 0 for _, s in found):
             axes.set_yscale("log")
@@ -115,7 +117,7 @@ class Drawer:
         for text, colour in sorted(filter(None, entries)):
             axes.plot([], [], color=colour, lw=6, label=text)
         if entries:
-            axes.legend(fontsize=6, ncols=3, frameon=False, loc="upper right")
+            axes.legend(**LEGEND, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
         axes.set_xlim(self.start, self.end)
         axes.set_ylim(0, max(1, len(found)))
 
@@ -179,7 +181,7 @@ def _box(panel: Panel, high: int, size: tuple[float, float]) -> tuple[float, flo
     x, y, width, height = panel.place
     cell = CELL_INCHES[0] / size[0], CELL_INCHES[1] / size[1]
     left = 0.7 if panel.kind == "timeseries" else 0.2
-    below = 0.9 if panel.kind == "timeseries" else 0.2
+    below = 2.2 if panel.kind == "timeseries" else 0.2  # ticks and legend
     bottom = (high - y - height + below) * cell[1]
     inner = max(0.1, height - below - 0.8)
     return (x + left) * cell[0], bottom, (width - left - 0.3) * cell[0], inner * cell[1]
