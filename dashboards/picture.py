@@ -164,7 +164,7 @@ class Drawer:
 
 def _scales(axes: Axes, panel: Panel) -> None:
     """Few ticks, with units on the values and short times."""
-    locator = AutoDateLocator(maxticks=5)
+    locator = AutoDateLocator(minticks=2, maxticks=5)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.xaxis.get_offset_text().set_fontsize(6)
