@@ -131,8 +131,8 @@ def _command(binary: str, folder: Path, port: int, host: str) -> list[str]:
         *(f"-s3.port={port}", *(f"-{name}.port={free_port()}" for name in own)),
         *("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
         "-master.telemetry=false",
-        # A bucket takes seven volumes, and there are as many as fit the free disk: with 128 MB each,
-        # as by default, 45 GB are full after 43 buckets with a byte in them.
+        # A bucket takes seven volumes, and there are as many as fit the free disk: with 128 MB each
+        # (the default), 45 GB are full after 43 buckets with a byte in them.
         "-master.volumeSizeLimitMB=16",
     ]
 
