@@ -13,14 +13,13 @@ the alerts that fired. Before the hang none may.
 import argparse
 import json
 import multiprocessing
-import socket
 import tempfile
 import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from dashboards.prometheus import Api, serve
+from dashboards.prometheus import Api, free_port, serve
 from naics_job.config.load import load_config
 from naics_job.training.module import NaicsModule
 from naics_job.training.run import RunOptions, run_training
@@ -44,13 +43,6 @@ def train_and_hang(folder: Path, port: int, steps: int, hung: Event) -> None:
     dirs = [f"dirs.{name}_dir={folder / name}" for name in ("data", "log", "output", "checkpoint")]
     more = [f"metrics.port={port}", "training.trainer.enable_progress_bar=false"]
     run_training(load_config(None, "quickstart", [*dirs, *more]), RunOptions())
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def firing(api: Api) -> list[str]:

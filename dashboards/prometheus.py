@@ -63,7 +63,7 @@ def serve(folder: Path, ports: Sequence[int], scrape_s: float = 5.0) -> Iterator
     binary = shutil.which(SERVER)
     if binary is None:
         raise PrometheusError(f"{SERVER} is not on PATH: install Debian's package {SERVER}")
-    file, port = folder / "prometheus.yml", _free_port()
+    file, port = folder / "prometheus.yml", free_port()
     file.write_text(config(ports, scrape_s), encoding="utf-8")
     command = [
         binary,
@@ -131,7 +131,8 @@ def _number(text: str) -> float:
     return math.nan if text == "NaN" else float(text)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -12,7 +12,7 @@ from fake_kube import FakeKube
 
 from naics_job.kube import account
 from naics_job.kube.api import Cluster
-from naics_job.kube.events import EventSender, Note, event_body, sender_in, target_in
+from naics_job.kube.events import AGAIN_S, EventSender, Note, event_body, sender_in, target_in
 
 ENVIRONMENT = {
     "KUBERNETES_SERVICE_HOST": "10.0.0.1",
@@ -24,14 +24,20 @@ ENVIRONMENT = {
 NOTE = Note("PhaseStarted", "SADC phase 2 (geometric refinement) from step 30", "EnterPhase")
 
 
-def sender_of(cluster: Cluster) -> EventSender:
+def sender_of(cluster: Cluster, again_s: float = AGAIN_S) -> EventSender:
     target = target_in(ENVIRONMENT)
     assert target is not None
-    return EventSender(target, lambda: cluster)
+    return EventSender(target, lambda: cluster, again_s)
 
 
 def events(kube: FakeKube) -> list[Any]:
     return list(kube.objects.get("/api/v1/namespaces/ml/events", {}).values())
+
+
+def wait_for(message: str, caplog: pytest.LogCaptureFixture) -> None:
+    end = time.monotonic() + 30
+    while message not in caplog.messages and time.monotonic() < end:
+        time.sleep(0.02)
 
 
 def test_an_event_is_about_the_run(cluster: Cluster, kube: FakeKube, put_job: Any) -> None:
@@ -89,14 +95,10 @@ def test_what_is_told_while_the_server_is_away_comes_later(
     cluster: Cluster, kube: FakeKube, put_job: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     put_job("Running")
-    target = target_in(ENVIRONMENT)
-    assert target is not None
-    sender = EventSender(target, lambda: cluster, again_s=0.02)
+    sender = sender_of(cluster, again_s=0.02)
     kube.refusals["POST", "events"] = (503, "ServiceUnavailable", "server is starting")
     sender.send(NOTE)
-    end = time.monotonic() + 30
-    while "events.late" not in caplog.messages and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_for("events.late", caplog)
     sender.send(Note("TrainingFinished", "training finished", "Finish"))
     del kube.refusals["POST", "events"]
     sender.close(timeout_s=30)
@@ -111,9 +113,7 @@ def test_a_server_that_stays_away_does_not_hold_up_the_end(
     kube.refusals["POST", "events"] = (503, "ServiceUnavailable", "server is starting")
     sender = sender_of(cluster)
     sender.send(NOTE)
-    end = time.monotonic() + 30
-    while "events.late" not in caplog.messages and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_for("events.late", caplog)
     sender.close(timeout_s=30)
     assert caplog.messages.count("events.off") == 1  # it has ended, long before its next try
 
