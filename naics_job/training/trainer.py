@@ -21,6 +21,12 @@ NOISE = (  # Lightning's remarks on choices that are made on purpose here
 )
 
 
+def is_logged(trainer: pl.Trainer, step: int) -> bool:
+    """Whether Lightning logs the step that is the `step`-th to be done."""
+    every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return bool(every) and step % every == 0
+
+
 def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
     """A Trainer with `training.trainer.*` and the given callbacks, loggers and plugins.
 

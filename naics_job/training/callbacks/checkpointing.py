@@ -16,6 +16,7 @@ from naics_job.observability.heartbeat import rest
 from naics_job.stopping import Stop
 from naics_job.training.loop_state import recount_batches, reopen_epoch, settle_epoch
 from naics_job.training.snapshot import SnapshotIO
+from naics_job.training.trainer import is_logged
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ class CheckpointCallback(pl.Callback):
 
 def _log_step(trainer: pl.Trainer) -> None:
     """Log the newest step, which Lightning would only do after the hook that stops the run."""
-    if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+    if not is_logged(trainer, trainer.global_step):
         return
     scalars = {name: float(value) for name, value in trainer.logged_metrics.items()}
     for logger in trainer.loggers:

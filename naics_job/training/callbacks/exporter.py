@@ -16,6 +16,7 @@ from naics_job.training.callbacks.checkpointing import CheckpointCallback
 from naics_job.training.callbacks.throughput import ThroughputCallback
 from naics_job.training.module import NaicsModule, naics_module
 from naics_job.training.telemetry import Telemetry
+from naics_job.training.trainer import is_logged
 
 TITLES = tuple(phase.title for phase in Phase)
 TENSOR_SHARE = 0.0001  # of the time, at most, goes into reading tensors
@@ -76,7 +77,8 @@ class ExporterCallback(pl.Callback):
         readings.observe("naics_training_step_seconds", throughput.newest_step_s)
         if throughput.newest_wait_s is not None:
             readings.observe("naics_training_data_wait_seconds", throughput.newest_wait_s)
-        if (began := time.monotonic()) >= self._tensors_due and _logged(trainer):
+        began = time.monotonic()
+        if began >= self._tensors_due and is_logged(trainer, trainer.global_step):
             self._note_tensors(trainer, module)
             took = time.monotonic() - began
             self._tensors_due = began + took / TENSOR_SHARE
@@ -148,12 +150,6 @@ class ExporterCallback(pl.Callback):
             put("naics_checkpoint_step", float(newest.step))
             put("naics_checkpoint_size_bytes", float(newest.size_bytes))
             put("naics_checkpoint_duration_seconds", uploader.stored_in_s)
-
-
-def _logged(trainer: pl.Trainer) -> bool:
-    """Whether Lightning logs this step."""
-    every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-    return bool(every) and trainer.global_step % every == 0
 
 
 @torch.no_grad()

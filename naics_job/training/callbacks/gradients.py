@@ -4,6 +4,8 @@ import lightning.pytorch as pl
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from naics_job.training.trainer import is_logged
+
 
 class GradientNormCallback(pl.Callback):
     """Measures in the steps that are logged only."""
@@ -11,8 +13,7 @@ class GradientNormCallback(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if not every or (trainer.global_step + 1) % every:
+        if not is_logged(trainer, trainer.global_step + 1):
             return
         gradients = [value.grad for value in pl_module.parameters() if value.grad is not None]
         pl_module.log("train/gradient_norm", get_total_norm(gradients))
