@@ -1,5 +1,6 @@
 """Small invented workbooks in the shape of the Census ones, and settings that read them."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from openpyxl import Workbook
 
 from naics_job.config.load import load_config
 from naics_job.config.schema import Config
+from naics_job.data.preprocess import read_source
+from naics_job.data.sentences import split_sentences
+from naics_job.taxonomy.tree import Taxonomy
 
 Sheet = tuple[str, list[list[Any]]]  # name, rows with the header first
 
@@ -111,3 +115,22 @@ def census_config(
         return config
 
     return write
+
+
+@pytest.fixture(scope="session")
+def census_texts() -> tuple[Taxonomy, dict[str, list[list[str]]]]:
+    """The taxonomy and the channels of the real workbooks, in the order of positions."""
+    folder = os.environ.get("NAICS_CENSUS_DIR")
+    if not folder:
+        pytest.skip("set NAICS_CENSUS_DIR to the folder of the Census workbooks")
+    overrides = ["data.source=census", f"data.census_url={folder}"]
+    rows = read_source(load_config(None, None, overrides).config.data)[1]
+    taxonomy = Taxonomy.from_codes([row.code for row in rows], [row.title for row in rows])
+    row_of = {row.code: row for row in rows}
+    rows = [row_of[code] for code in taxonomy.codes]
+    return taxonomy, {
+        "title": [[row.title] for row in rows],
+        "description": [split_sentences(row.description) for row in rows],
+        "examples": [row.examples for row in rows],
+        "excluded": [row.excluded for row in rows],
+    }
