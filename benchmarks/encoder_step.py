@@ -8,6 +8,7 @@ each counts. CPU seconds of the process are reported beside the ratios of wall t
 bare_frozen     transformers' BertModel, weights frozen, gradients through every layer: the least
                 that any training of adapters must do; `ratio_frozen` is the strict figure.
 bare_trained    the same model with all weights trained.
+ours_in_pieces  in four micro-batches, each of which is encoded twice.
 
 Prints one line of JSON.
 """
@@ -27,15 +28,17 @@ from torch import nn
 
 from naics_job.config.load import load_config
 from naics_job.config.schema import Config
-from naics_job.data.contracts import CHANNELS
 from naics_job.data.prepare import load_dataset, prepare_all
+from naics_job.data.segments import ranges
 from naics_job.data.tokens import Ragged, TokenStore
-from naics_job.model.encoder import ChannelEncoder
-from naics_job.model.grouping import distinct_texts, length_blocks, padded_ids
+from naics_job.model.encoder import TextEncoder
+from naics_job.model.grouping import concatenated, distinct_texts, length_blocks, padded_ids
 from naics_job.model.noise import StepNoise
 from naics_job.model.transformer import load_transformer
 from naics_job.model.weights import WHEEL, BaseWeights, resolve_base
+from naics_job.taxonomy.tree import IntArray
 
+PIECES = 4
 NOISE = StepNoise.of(0)
 Blocks = list[tuple[torch.Tensor, torch.Tensor | None]]
 
@@ -50,17 +53,32 @@ def settings(folder: Path) -> Config:
     return load_config(None, None, overrides).config
 
 
-def bare_blocks(tokens: dict[str, Ragged]) -> tuple[Blocks, int, int]:
+def texts_of(store: TokenStore, codes: IntArray) -> Ragged:
+    """Every text of some codes: title, description, index items, exclusions."""
+    parts = [_rows(store.texts(channel), codes) for channel in ("title", "description")]
+    for channel in ("examples", "excluded"):
+        start = store.segments[channel].segment_start
+        numbers = ranges(start[codes], start[codes + 1] - start[codes])
+        parts.append(_rows(store.single_texts(channel), numbers))
+    return concatenated(parts)
+
+
+def _rows(texts: Ragged, rows: IntArray) -> Ragged:
+    start = np.cumsum(texts.lengths) - texts.lengths
+    lengths = texts.lengths[rows]
+    return Ragged(texts.ids[ranges(start[rows], lengths)], lengths)
+
+
+def bare_blocks(tokens: Ragged) -> tuple[Blocks, int, int]:
     """The padded blocks that our encoder forms, and the counts of real and padded tokens."""
     blocks: Blocks = []
     real = padded = 0
-    for ragged in tokens.values():
-        rows = distinct_texts(ragged).rows
-        for block in length_blocks(ragged.lengths[rows]):
-            ids, mask = padded_ids(ragged, rows[block], 0)
-            real, padded = real + int(mask.sum()), padded + mask.size
-            attention = None if mask.all() else torch.from_numpy(mask).long()
-            blocks.append((torch.from_numpy(ids), attention))
+    rows = distinct_texts(tokens).rows
+    for block in length_blocks(tokens.lengths[rows]):
+        ids, mask = padded_ids(tokens, rows[block], 0)
+        real, padded = real + int(mask.sum()), padded + mask.size
+        attention = None if mask.all() else torch.from_numpy(mask).long()
+        blocks.append((torch.from_numpy(ids), attention))
     return blocks, real, padded
 
 
@@ -79,11 +97,10 @@ def bare_step(model: nn.Module, blocks: Blocks, train_weights: bool) -> None:
     torch.cat(pooled).square().sum().backward()
 
 
-def our_step(encoder: ChannelEncoder, tokens: dict[str, Ragged]) -> None:
-    """Forward and backward of the adapters, from token lists to gradients."""
+def our_step(encoder: TextEncoder, tokens: Ragged, parts: int = 1) -> None:
+    """Forward and backward of the adapter, from token lists to gradients."""
     encoder.zero_grad()
-    features, _ = encoder(tokens, NOISE)
-    features.square().sum().backward()
+    encoder(tokens, NOISE, parts=parts).square().sum().backward()
 
 
 def fastest(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, tuple[float, float]]:
@@ -99,26 +116,31 @@ def fastest(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, tupl
     return best
 
 
-def frozen_step(encoder: ChannelEncoder, tokens: dict[str, Ragged], bf16: bool) -> None:
+@torch.no_grad()
+def frozen_step(encoder: TextEncoder, tokens: Ragged) -> None:
     """One pass of the frozen feature cache."""
-    encoder.encode_frozen(tokens, bf16=bf16)
+    with encoder.without_adapters():
+        encoder(tokens)
 
 
 def build_sides(
-    config: Config, weights: BaseWeights, tokens: dict[str, Ragged], blocks: Blocks
+    config: Config, weights: BaseWeights, tokens: Ragged, blocks: Blocks
 ) -> dict[str, Callable[[], None]]:
     """What is timed, by name."""
-    ours = ChannelEncoder(weights, config.model).train()
+    ours = TextEncoder(weights, config.model).train()
     checkpointed = replace(config.model, gradient_checkpointing=True)
-    less_memory = ChannelEncoder(weights, checkpointed).train()
+    less_memory = TextEncoder(weights, checkpointed).train()
+    exact = TextEncoder(weights, config.model).eval()
+    short = TextEncoder(weights, config.model, bf16=True).eval()
     bare = load_transformer(weights.folder).train()
     return {
         "ours": lambda: our_step(ours, tokens),
         "bare_frozen": lambda: bare_step(bare, blocks, train_weights=False),
         "bare_trained": lambda: bare_step(bare, blocks, train_weights=True),
         "ours_checkpointed": lambda: our_step(less_memory, tokens),
-        "features_float32": lambda: frozen_step(ours, tokens, bf16=False),
-        "features_bfloat16": lambda: frozen_step(ours, tokens, bf16=True),
+        "ours_in_pieces": lambda: our_step(ours, tokens, PIECES),
+        "features_float32": lambda: frozen_step(exact, tokens),
+        "features_bfloat16": lambda: frozen_step(short, tokens),
     }
 
 
@@ -137,7 +159,7 @@ def main() -> None:
         weights = resolve_base(config.model, Path(scratch))
         store = TokenStore.open_or_build(data, weights.folder, config.data_loader)
     codes = np.random.default_rng(0).choice(len(data.taxonomy), options.codes, replace=False)
-    tokens = {channel: store.view(channel, np.sort(codes), 0) for channel in CHANNELS}
+    tokens = texts_of(store, np.sort(codes))
     blocks, real, padded = bare_blocks(tokens)
     best = fastest(build_sides(config, weights, tokens, blocks), options.rounds)
     result = {

@@ -63,16 +63,16 @@ def _stragglers() -> Panels:
     steps, waits = f"rate({of_rank(f'{STEP}_sum')}{RATE})", f"rate({of_rank(f'{WAIT}_sum')}{RATE})"
     share = f"sum by (rank) ({waits}) / (sum by (rank) ({waits}) + sum by (rank) ({steps}))"
     return [
-        lines("Time of a micro-batch", "Mean by rank. Ranks wait for each other in it, so that "
+        lines("Time of a step", "Mean by rank. Ranks wait for each other in it, so that "
             "the one that comes last has the shortest.", "s", [Query(_mean(STEP), LEGEND)],
             width=HALF, names=RANKS),
-        lines("Wait for data", "Mean by rank, from the end of a micro-batch to the begin of the "
+        lines("Wait for data", "Mean by rank, from the end of a step to the begin of the "
             "next. The rank on top holds up the others.", "s", [Query(_mean(WAIT), LEGEND)],
             width=HALF, names=RANKS),
         lines("Share of waiting", "Share of the time of a rank that goes into waiting for data. "
             "All high: see NaicsDataStarved; one high: see NaicsStragglerRank.", "percentunit",
             [Query(share, LEGEND)], names=RANKS),
-        lines("Slow micro-batches", "What 19 of 20 micro-batches of a rank stay below.", "s",
+        lines("Slow steps", "What 19 of 20 steps of a rank stay below.", "s",
             [Query(f"histogram_quantile(0.95, sum by (rank, le) "
                    f"(rate({of_rank(f'{STEP}_bucket')}{RATE})))", LEGEND)], names=RANKS),
         lines("Age of the newest step", "By rank. The one that climbs first is where a run "
@@ -83,7 +83,7 @@ def _stragglers() -> Panels:
 def _work() -> Panels:
     masked = of_rank("naics_curriculum_masked_negatives_total")
     return [
-        lines("Micro-batches per second", "By rank; all should be the same.", "short",
+        lines("Steps per second", "By rank; all should be the same.", "short",
             [Query(f"sum by (rank) (rate({of_rank(f'{STEP}_count')}{RATE}))", LEGEND)],
             names=RANKS),
         lines("Tokens per second", "What each rank sends through the encoder; 0 on cached "

@@ -15,7 +15,25 @@ from dashboards.panels import (
     rows,
 )
 
-TERMS = ("total", "hierarchy", "contrastive", "rank_order", "search", "radius", "load_balance")
+TERMS = (
+    "total",
+    "contrastive",
+    "hierarchy",
+    "rank_order",
+    "distillation",
+    "radius",
+    "load_balance",
+    "code_contrastive",
+    "attract",
+)
+MECHANISMS = (
+    "structure_weights",
+    "mining",
+    "router",
+    "false_negatives",
+    "cross_reference_negatives",
+    "margin",
+)
 SCORES = ("parent@1", "map", "ndcg@10", "spearman", "cophenetic", "distortion")
 GROUPS = ("maps", "experts", "scales", "lora")
 LEVELS = tuple(f"level {level}" for level in range(2, 7))
@@ -34,6 +52,7 @@ def training_run() -> Dashboard:
             ("Now", _now()),
             ("Curriculum", _curriculum()),
             ("Does it learn", _learning()),
+            ("What drives the gradient", _gradient()),
             ("Quality of the embedding", _quality()),
             ("Speed", _speed()),
             ("Memory and device", _memory()),
@@ -117,6 +136,23 @@ def _learning() -> Panels:
     ]  # fmt: skip
 
 
+def _gradient() -> Panels:
+    shares = of_run("naics_training_gradient_share_ratio")
+    mechanisms = of_run("naics_training_mechanism_share_ratio")
+    return [
+        lines("Loss terms", "Share of each loss term, with its weight, in the gradients at points "
+            "and texts. Below 1 % all run long it does nothing: the log names it when the run "
+            "ends. A share of 0 has no line.", "percentunit",
+            [Query(f"avg by (term) ({shares})", "{{term}}")],
+            width=HALF, names=TERMS[1:], log=True),
+        lines("Mechanisms", "By how much the gradient of the contrastive term would change without "
+            "a mechanism, as a share of it; these do not add up to 1. The newest measurement "
+            "stays after the phase in which a mechanism acts.", "percentunit",
+            [Query(f"avg by (mechanism) ({mechanisms})", "{{mechanism}}")],
+            width=HALF, names=MECHANISMS, log=True),
+    ]  # fmt: skip
+
+
 def _quality() -> Panels:
     return [
         lines("All codes", "Metrics of the newest evaluation. Of all but distortion more is "
@@ -165,9 +201,9 @@ def _speed() -> Panels:
             [Query(f"sum(rate({of_run('naics_training_tokens_total')}{rate}))", "tokens"),
              Query(f"max({of_run('naics_training_encoder_active')})", "encoder trains (0 or 1)")],
             names=("tokens", "encoder trains (0 or 1)")),
-        lines("Pace", "Micro-batches per second.", "short",
-            [Query(STEPS_PER_S, "micro-batches")], names=("micro-batches",)),
-        lines("Time of a micro-batch", "Of all ranks, as far as the bounds of the histogram can "
+        lines("Pace", "Optimizer steps per second.", "short",
+            [Query(STEPS_PER_S, "steps")], names=("steps",)),
+        lines("Time of a step", "Of all ranks, as far as the bounds of the histogram can "
             "tell.", "s",
             [Query(f"histogram_quantile({share}, sum by (le) ({buckets}))", name)
              for share, name in zip((0.5, 0.95, 0.99), QUANTILES, strict=True)],

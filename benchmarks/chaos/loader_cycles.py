@@ -166,7 +166,7 @@ def host(kinds: list[str], workers: int) -> None:
     data = NaicsData(taxonomy, {}, none, positive_table(taxonomy), "bundled", "0" * 64)
     config = load_config(None, "smoke", [f"data_loader.num_workers={workers}"]).config
     for kind in kinds:
-        module = NaicsDataModule(data, config, global_batch_size=4, micro_batches=1)
+        module = NaicsDataModule(data, config, global_batch_size=4)
         cycle(kind, module.train_dataloader())
         sys.stdin.readline()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from naics_job.config.batches import plan_batches
-from naics_job.config.data_schema import DataConfig
+from naics_job.config.data_schema import DataConfig, DataLoaderConfig
 from naics_job.config.length import plan_length
 from naics_job.config.schema import Config
 from naics_job.curriculum.schedule import Borders, Curriculum, Phase
@@ -36,11 +36,11 @@ class Plan:
 
     num_codes: int
     codes_source: str
-    num_heldout: int
+    num_heldout: int  # about
     num_processes: int
     processes_assumed: bool
     anchors_per_step: int
-    micro_batches: int
+    micro_batches: int  # that each process encodes the texts of its anchors in
     steps_per_epoch: int
     max_epochs: int  # that are begun
     total_steps: int
@@ -48,25 +48,39 @@ class Plan:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Counted:
+    codes: int
+    leaves: int  # six-digit ones
+    families: int  # five-digit ones, each with its leaves
+    source: str  # where they were counted
+
+    def held_out(self, loader: DataLoaderConfig) -> int:
+        """Codes of validation and test: six-digit ones, and the five-digit ones above them."""
+        shares = [share for share in (loader.val_split, loader.test_split) if share > 0]
+        leaves = sum(max(1, round(share * self.leaves)) for share in shares)
+        return leaves + round(leaves * self.families / max(1, self.leaves))
+
+
 def planned_phases(config: Config) -> Plan:
     """Work out the phases of a run that starts fresh with `config`.
 
     The number of codes is that of the prepared table if there is one, else of the bundled table.
+    How many are held out is known to a few codes: which families are drawn decides it.
     """
-    num_codes, num_leaves, source = _count_codes(config)
-    share = config.data_loader.val_split
-    num_heldout = max(1, round(share * num_leaves)) if share > 0 else 0
+    counted = _count_codes(config)
+    num_heldout = counted.held_out(config.data_loader)
     processes, assumed = _num_processes(config)
     cut = plan_batches(config, processes)
     # the head of a lone sector is related to every code, so it has no negatives and is no anchor
-    num_anchors = num_codes - num_heldout - (_num_sectors(config.data) == 1)
+    num_anchors = counted.codes - num_heldout - (_num_sectors(config.data) == 1)
     batches = math.ceil(num_anchors / cut.global_batch_size)
-    length = plan_length(config.training, batches, cut.micro_batches)
+    length = plan_length(config.training, batches)
     borders = Borders.planned(config.curriculum, length.total_steps, None)
     curriculum = Curriculum(config.curriculum, config.sampling, borders)
     return Plan(
-        num_codes=num_codes,
-        codes_source=source,
+        num_codes=counted.codes,
+        codes_source=counted.source,
         num_heldout=num_heldout,
         num_processes=processes,
         processes_assumed=assumed,
@@ -113,16 +127,19 @@ def _num_processes(config: Config) -> tuple[int, bool]:
     return nodes, True
 
 
-def _count_codes(config: Config) -> tuple[int, int, str]:
-    """Codes, six-digit codes among them, and where that was read."""
+def _count_codes(config: Config) -> _Counted:
     kept = [code for code, _ in bundled_titles() if _is_kept(code, config.data)]
     num_codes = min(config.data.max_codes or len(kept), len(kept))
     source = "of the bundled code table"
     prepared = _prepared_rows(config)
     if prepared is not None:
         num_codes, source = prepared, f"of {config.data_loader.streaming.descriptions}"
-    leaves = sum(level_of(code) == LEAF_LEVEL for code in kept)
-    return num_codes, round(leaves * num_codes / max(1, len(kept))), source
+    share = num_codes / max(1, len(kept))
+    leaves, families = (
+        round(share * sum(level_of(code) == level for code in kept))
+        for level in (LEAF_LEVEL, LEAF_LEVEL - 1)
+    )
+    return _Counted(num_codes, leaves, families, source)
 
 
 def _num_sectors(data: DataConfig) -> int:

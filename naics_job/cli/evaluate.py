@@ -17,6 +17,21 @@ def evaluate(
             help="last: the newest checkpoint of the experiment; else a file or URL.",
         ),
     ] = "last",
+    texts: Annotated[
+        str | None,
+        typer.Option(
+            "--texts",
+            metavar="FILE",
+            help="Ask texts whose codes are known instead: a CSV, TSV or Parquet file with the "
+            "columns text and code; a URL too.",
+        ),
+    ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            "--report", metavar="FOLDER", help="Write texts.md and texts.json of --texts here."
+        ),
+    ] = None,
     overrides: Overrides = None,
     config: ConfigPath = None,
     profile: ProfileName = None,
@@ -28,8 +43,19 @@ def evaluate(
     negative, mines or clusters one, or encodes its texts. Texts of other codes may name them: a
     parent's examples, a sibling's exclusions, the description a parent copies from its only child.
     """
+    if report is not None and texts is None:
+        raise typer.BadParameter("there is a report with --texts only", param_hint="--report")
     with exit_on_error(verbose):
         loaded = read_settings(config, profile, overrides, verbose)
+        if texts is not None:
+            from naics_job.evaluation.text_report import markdown, write_report
+            from naics_job.training.evaluate_texts import evaluate_on_texts
+
+            measured = evaluate_on_texts(loaded, ckpt_path, texts)
+            if report is not None:
+                write_report(report, measured)
+            print(markdown(measured), end="")
+            return
 
         from naics_job.cli.results import result_lines
         from naics_job.training.evaluate_run import evaluate_checkpoint

@@ -7,19 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from naics_job.cli.frozen_features import code_directions, newest_features
 from naics_job.cli.visualize import embeddings_url, table_with_taxonomy
 from naics_job.config.load import config_hash
 from naics_job.config.schema import Config
 from naics_job.data.contracts import CHANNELS
 from naics_job.data.prepare import load_dataset
-from naics_job.data.sampler import split_heldout
+from naics_job.data.splits import split_families
 from naics_job.errors import DataError
 from naics_job.evaluation.breakdown import BLOCK_ROWS, Pairs, all_pairs
-from naics_job.evaluation.distances import LorentzDistances
+from naics_job.evaluation.distances import CosineDistances, LorentzDistances
 from naics_job.evaluation.parents import NearestParents, nearest_parents
-from naics_job.evaluation.report import frozen_distances
 from naics_job.evaluation.retrieval import QueryScores, score_queries
-from naics_job.model.feature_lookup import cached_features
 from naics_job.storage.files import join
 from naics_job.storage.node_cache import NodeCache
 from naics_job.taxonomy.tree import BoolArray, IntArray, Taxonomy
@@ -30,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Frozen:
-    """How the untrained encoder does: cosine of the mean channel."""
+    """How the untrained encoder does: cosine of what codes are by their words."""
 
     parents: NearestParents
     scores: QueryScores
@@ -45,7 +44,8 @@ class Evidence:
     pairs: Pairs
     scores: QueryScores  # of every code
     parents: NearestParents
-    heldout: IntArray  # positions
+    train: IntArray  # positions of the codes that were trained on
+    heldout: IntArray  # positions of the test split
     present: BoolArray | None  # [code, channel]
     frozen: Frozen | None
     notes: list[str]  # what could not be had, and why
@@ -58,8 +58,16 @@ class Evidence:
     @property
     def is_heldout(self) -> BoolArray:
         """`[code]`."""
+        return self._among(self.heldout)
+
+    @property
+    def is_trained(self) -> BoolArray:
+        """`[code]`."""
+        return self._among(self.train)
+
+    def _among(self, positions: IntArray) -> BoolArray:
         mask = np.zeros(len(self.taxonomy), dtype=np.bool_)
-        mask[self.heldout] = True
+        mask[positions] = True
         return mask
 
 
@@ -79,14 +87,16 @@ def gather(config: Config) -> Evidence:
             "the settings are not those of the run: which codes were held out may be wrong"
         )
     distances = LorentzDistances(torch.from_numpy(table.points.copy()), table.curvature)
-    _, heldout = split_heldout(taxonomy, config.data_loader.val_split, config.seed)
+    loader = config.data_loader
+    splits = split_families(taxonomy, loader.val_split, loader.test_split, config.seed)
     return Evidence(
         run_id=table.run_id,
         taxonomy=taxonomy,
         pairs=all_pairs(distances, taxonomy),
         scores=score_queries(distances, taxonomy, np.arange(len(taxonomy)), BLOCK_ROWS),
         parents=nearest_parents(distances, taxonomy),
-        heldout=heldout,
+        train=splits.train,
+        heldout=splits.test,
         present=_channels(config, taxonomy, notes),
         frozen=_frozen(config, taxonomy, record, notes),
         notes=notes,
@@ -111,12 +121,11 @@ def _frozen(
 ) -> Frozen | None:
     base = str(record.get("base_model", {}).get("sha256", ""))
     folder = join(config.dirs.data_dir, "features")
-    tokenization = config.data_loader.tokenization
     cache = NodeCache.of(config.data_loader.streaming)
-    features = cached_features(folder, len(taxonomy), base, tokenization, cache) if base else None
+    features = newest_features(folder, base, len(taxonomy), cache) if base else None
     if features is None:
         notes.append(f"the text alone was not looked at: no features of this run in {folder}")
         return None
-    distances = frozen_distances(features.base, features.present)
+    distances = CosineDistances(code_directions(features))
     scores = score_queries(distances, taxonomy, np.arange(len(taxonomy)), BLOCK_ROWS)
     return Frozen(nearest_parents(distances, taxonomy), scores)

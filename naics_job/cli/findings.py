@@ -147,17 +147,18 @@ def channel_findings(evidence: Evidence) -> list[str]:
 
 
 def heldout_findings(evidence: Evidence, fit: Fit) -> list[str]:
-    """Held-out codes beside the training codes of the same level."""
+    """The codes of the test split beside the training codes of the same levels."""
     if not len(evidence.heldout):
-        return ["no codes were held out (data_loader.val_split=0)"]
+        return ["no codes were held out to be reported (data_loader.test_split=0)"]
     unseen, taxonomy = evidence.is_heldout, evidence.taxonomy
     same_level = np.isin(taxonomy.level, np.unique(taxonomy.level[unseen]))
+    same_level &= unseen | evidence.is_trained  # validation codes are neither
     lines = []
     measures = {"parent@1": evidence.scores.parent_hit, "NDCG@10": evidence.scores.ndcg[10]}
     for name, score in measures.items():
         found = contrast(score, ~unseen, same_level)
         lines += _contrast_lines(found, f"held-out codes: {name}", only_notable=False)
-    labels = np.where(unseen, "held out", np.where(same_level, "trained", "other levels"))
+    labels = np.where(unseen, "held out", np.where(same_level, "trained", "others"))
     rows = {row.name: row for row in _groups(evidence, fit, labels.tolist())}
     held = rows["held out"]
     ratio = held.error_share / max(held.pair_share, 1e-12)

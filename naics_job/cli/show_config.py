@@ -56,15 +56,17 @@ FORMATS = {"table": as_table, "yaml": as_yaml, "json": as_json}
 def phase_lines(plan: Plan) -> list[str]:
     """Describe the phases by fraction, epoch and step, and what had to be assumed."""
     processes = f"{plan.num_processes} process{'es' if plan.num_processes > 1 else ''}"
-    parts = f" in {plan.micro_batches} micro-batches" if plan.micro_batches > 1 else ""
+    several = plan.micro_batches > 1
+    parts = f"; {plan.micro_batches} micro-batches per process" if several else ""
     assumed = " (assumed: devices are counted at the start)" if plan.processes_assumed else ""
     whole = plan.max_epochs * plan.steps_per_epoch
     cut = "" if plan.total_steps == whole else f" cut to {plan.total_steps} (max_steps)"
     lines = [
         f"SADC curriculum: {plan.max_epochs} epochs of {plan.steps_per_epoch} steps = "
         f"{whole} optimizer steps{cut}",
-        f"  assumes the {plan.num_codes} codes {plan.codes_source}, {plan.num_heldout} held out,",
-        f"  {plan.anchors_per_step} anchors a step{parts} on {processes}{assumed}",
+        f"  assumes the {plan.num_codes} codes {plan.codes_source}, about {plan.num_heldout} "
+        "held out,",
+        f"  {plan.anchors_per_step} anchors a step on {processes}{assumed}{parts}",
         f"  {'phase':<44}{'fraction':>14}{'epochs':>16}{'steps':>16}",
     ]
     for span in plan.spans:

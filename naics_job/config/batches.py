@@ -1,6 +1,8 @@
-"""How the anchors of an optimizer step are shared out over processes and micro-batches.
+"""How many anchors an optimizer step has, and in how many pieces their texts are encoded.
 
-Training and `tools config` both ask here, so that what is shown is what is run.
+A micro-batch is what a process encodes at once. How many there are decides memory and time and
+nothing else: the step is the same (`model.encoder.TextEncoder`). Training and `tools config` both
+ask here, so that what is shown is what is run.
 """
 
 from dataclasses import dataclass
@@ -13,10 +15,10 @@ ACCUMULATE = "training.trainer.accumulate_grad_batches"
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Anchors of one optimizer step over all processes, and the parts it is computed in."""
+    """Anchors of one optimizer step over all processes, and the pieces it is encoded in."""
 
     global_batch_size: int
-    micro_batches: int  # Lightning's accumulate_grad_batches
+    micro_batches: int  # of each process
 
 
 def plan_batches(config: Config, num_processes: int, frozen: int | None = None) -> BatchPlan:
@@ -24,7 +26,7 @@ def plan_batches(config: Config, num_processes: int, frozen: int | None = None) 
 
     The global batch is the one `frozen` at the first start of the run, else
     `data_loader.global_batch_size`, else what batch size, processes and accumulation add up to.
-    Where it is given, the accumulation follows from `data_loader.batch_size`, which a smaller
+    Where it is given, the micro-batches follow from `data_loader.batch_size`, which a smaller
     global batch does not fill.
 
     Raises:

@@ -8,6 +8,7 @@ from naics_job.config.checks import require, require_choice, require_finite, req
 SECTOR = re.compile(r"\d{2}(-\d{2})?")
 HALF_URL = re.compile(r"[a-z][a-z0-9+]+:/(?!/)")  # s3:/bucket
 RELATIVE_KINDS = ("parent", "ancestor", "child", "descendant", "sibling")
+QUERY_KINDS = ("title", "item", "sentence", "cross_reference", "mixture", "labelled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ class DataConfig:
     workbooks: WorkbookNames
     sectors: tuple[str, ...]  # empty: all
     max_codes: int | None
+    labelled_texts: str | None  # CSV, TSV or Parquet of a user's own texts with their codes
 
     def __post_init__(self) -> None:
         require_choice("data.source", self.source, ("auto", "census", "bundled"))
@@ -71,7 +73,10 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelTokens:
-    """Most tokens of a channel that are encoded in one step, special tokens included."""
+    """Most tokens of one text of a channel, special tokens included.
+
+    Examples are read item by item and exclusions sentence by sentence.
+    """
 
     title: int
     description: int
@@ -89,14 +94,28 @@ class TokenizationConfig:
     """How texts become tokens."""
 
     max_tokens: ChannelTokens
-    frozen_views: int  # samples of a text that is too long, encoded for the feature cache
-    query_items: int  # most index items of a code that training asks as search queries
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueriesConfig:
+    """The labelled texts of a step: how many, and how often each kind is drawn."""
+
+    per_anchor: int  # texts per anchor of the step
+    title: float
+    item: float
+    sentence: float
+    cross_reference: float
+    mixture: float
+    labelled: float  # of `data.labelled_texts`, where they are given
+    mixture_texts: int  # most texts of a code that are joined into one
 
     def __post_init__(self) -> None:
-        key = "data_loader.tokenization.frozen_views"
-        require(1 <= self.frozen_views <= 16, key, self.frozen_views, "in [1, 16]")
-        key = "data_loader.tokenization.query_items"
-        require(0 <= self.query_items <= 1000, key, self.query_items, "in [0, 1000]")
+        require_finite("data_loader.queries.per_anchor", self.per_anchor)
+        for kind in QUERY_KINDS:
+            require_finite(f"data_loader.queries.{kind}", getattr(self, kind))
+        total = sum(getattr(self, kind) for kind in QUERY_KINDS if kind != "labelled")
+        require(total > 0, "data_loader.queries", total, "above 0 for at least one kind of text")
+        require_finite("data_loader.queries.mixture_texts", self.mixture_texts, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +147,10 @@ class DataLoaderConfig:
     global_batch_size: int | None  # anchors per optimizer step over all processes
     num_negatives: int  # chosen for each anchor
     num_workers: int
-    val_split: float  # share of six-digit codes held out
+    val_split: float  # share of six-digit codes held out for choices, by whole families
+    test_split: float  # share held out for the figures that are reported
     tokenization: TokenizationConfig
+    queries: QueriesConfig
     streaming: StreamingConfig
 
     def __post_init__(self) -> None:
@@ -138,7 +159,9 @@ class DataLoaderConfig:
             require_finite("data_loader.global_batch_size", self.global_batch_size, 1)
         require_finite("data_loader.num_negatives", self.num_negatives, 1)
         require_finite("data_loader.num_workers", self.num_workers)
-        require(0 <= self.val_split < 0.5, "data_loader.val_split", self.val_split, "in [0, 0.5)")
+        for key in ("val_split", "test_split"):
+            value = getattr(self, key)
+            require(0 <= value < 0.5, f"data_loader.{key}", value, "in [0, 0.5)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ class RunLength:
         return math.ceil(self.total_steps / self.steps_per_epoch)
 
 
-def plan_length(training: TrainingConfig, num_batches: int, micro_batches: int) -> RunLength:
+def plan_length(training: TrainingConfig, num_batches: int) -> RunLength:
     """The length that `training.trainer.*` gives a run.
 
     With both `max_epochs` and `max_steps` the smaller counts, as in Lightning.
@@ -32,30 +32,23 @@ def plan_length(training: TrainingConfig, num_batches: int, micro_batches: int) 
     Args:
         training: the settings.
         num_batches: global batches, which is optimizer steps, that one pass over the data has.
-        micro_batches: parts of a global batch; what Lightning calls a batch is one part.
 
     Raises:
-        ConfigError: a limit leaves no whole optimizer step, or ends in the middle of one.
+        ConfigError: a limit leaves no step.
     """
-    per_epoch = _steps_per_epoch(training, num_batches, micro_batches)
+    per_epoch = _steps_per_epoch(training, num_batches)
     max_epochs = 1 if training.trainer.get("fast_dev_run") else training.max_epochs
     ends = [per_epoch * max_epochs] if max_epochs > 0 else []
     ends += [training.max_steps] if training.max_steps > 0 else []
     return RunLength(per_epoch, min(ends))  # config.trainer.check_trainer wants one of them
 
 
-def _steps_per_epoch(training: TrainingConfig, num_batches: int, micro_batches: int) -> int:
+def _steps_per_epoch(training: TrainingConfig, num_batches: int) -> int:
     limit = training.batch_limit
     if limit is None:
         return num_batches
     key, value = limit
-    parts = num_batches * micro_batches
-    kept = int(parts * value) if isinstance(value, float) else min(parts, value)
-    whole = kept >= 1 and kept % micro_batches == 0
-    expected = (
-        f"so that whole optimizer steps of {micro_batches} micro-batches are left; it keeps {kept} "
-        f"of {parts} micro-batches"
-    )
-    hint = f"keep a multiple of {micro_batches} micro-batches, at least one"
-    require(whole, f"{TRAINER_KEY}.{key}", value, expected, hint)
-    return kept // micro_batches
+    kept = int(num_batches * value) if isinstance(value, float) else min(num_batches, value)
+    expected = f"so that a step is left; it keeps {kept} of {num_batches}"
+    require(kept >= 1, f"{TRAINER_KEY}.{key}", value, expected, "keep at least one step")
+    return kept

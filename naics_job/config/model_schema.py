@@ -8,13 +8,13 @@ from naics_job.config.checks import require, require_choice, require_finite, req
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Low-rank adapters of the encoder, one set per channel (Hu et al. 2021, arXiv:2106.09685)."""
+    """Low-rank adapters of the encoder (Hu et al. 2021, arXiv:2106.09685)."""
 
     r: int
     alpha: int
     dropout: float
     target_modules: tuple[str, ...]
-    start_phase: int  # first SADC phase in which the adapters train
+    start_phase: int | None  # first SADC phase in which the adapters train; null: none
 
     def __post_init__(self) -> None:
         require(1 <= self.r <= 512, "model.lora.r", self.r, "in [1, 512]")
@@ -23,7 +23,7 @@ class LoraConfig:
         targets = self.target_modules
         require(bool(targets), "model.lora.target_modules", targets, "a list of names")
         key = "model.lora.start_phase"
-        require(self.start_phase in (1, 2, 3), key, self.start_phase, "1, 2 or 3")
+        require(self.start_phase in (None, 1, 2, 3), key, self.start_phase, "1, 2, 3 or null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,11 @@ class MoeConfig:
     top_k: int
     hidden_dim: int
     dropout: float
+    balance_rate: float  # step of the bias that steers codes to idle experts; 0: none
 
     def __post_init__(self) -> None:
         require(0 <= self.dropout < 1, "model.moe.dropout", self.dropout, "in [0, 1)")
+        require_finite("model.moe.balance_rate", self.balance_rate)
         require_finite("model.moe.num_experts", self.num_experts, 1)
         expected = f"in [1, {self.num_experts}] (model.moe.num_experts)"
         require(1 <= self.top_k <= self.num_experts, "model.moe.top_k", self.top_k, expected)
@@ -49,11 +51,14 @@ class ModelConfig:
 
     base_model_name: str  # hub id, folder, fsspec URL, or wheel://PACKAGE
     base_model_sha256: str | None  # of model.safetensors
-    embedding_dim: int  # a point has one more value
+    tree_dim: int  # of the part of a point that says where in the tree a code stands
+    lexical_dim: int  # of the part that holds its words; 0: none
+    labelled_weight: float  # of the user's texts of a code against its title
     channel_dropout: float
+    example_dropout: float  # share of a code's index items hidden in a step
     feature_dropout: float
     gradient_checkpointing: bool
-    frozen_precision: str  # float32 | bfloat16 | auto
+    encoder_precision: str  # float32 | bfloat16 | auto
     eval_every_n_epochs: int
     lora: LoraConfig
     moe: MoeConfig
@@ -65,12 +70,14 @@ class ModelConfig:
             good = re.fullmatch(r"[0-9a-f]{64}", self.base_model_sha256) is not None
             expected = "64 lower-case hexadecimal digits"
             require(good, "model.base_model_sha256", self.base_model_sha256, expected)
-        require_finite("model.embedding_dim", self.embedding_dim, 2)
-        for key in ("channel_dropout", "feature_dropout"):
+        require_finite("model.tree_dim", self.tree_dim, 2)
+        require_finite("model.lexical_dim", self.lexical_dim)
+        require_finite("model.labelled_weight", self.labelled_weight)
+        for key in ("channel_dropout", "example_dropout", "feature_dropout"):
             value = getattr(self, key)
             require(0 <= value < 1, f"model.{key}", value, "in [0, 1)")
         precisions = ("float32", "bfloat16", "auto")
-        require_choice("model.frozen_precision", self.frozen_precision, precisions)
+        require_choice("model.encoder_precision", self.encoder_precision, precisions)
         require_finite("model.eval_every_n_epochs", self.eval_every_n_epochs, 1)
 
 
@@ -78,30 +85,32 @@ class ModelConfig:
 class LossConfig:
     """Weights and shapes of the loss terms."""
 
-    temperature: float  # divides distances in the softmax of the contrastive term
-    contrastive_weight: float
+    temperature: float  # divides distances in the softmax of texts over codes
+    contrastive_weight: float  # of texts against codes
+    code_temperature: float  # the same for codes against codes
+    code_contrastive_weight: float
+    distillation_weight: float
     curvature: float  # c > 0; sectional curvature is -c
     learn_curvature: bool
     base_margin: float
     hierarchy_weight: float
     rank_order_weight: float
     rank_temperature: float  # divides differences of distances in the ranking term
-    search_weight: float
-    search_temperature: float  # divides distances in the softmax of the search term
     radius_reg_weight: float
     load_balancing_coef: float
 
     def __post_init__(self) -> None:
-        for key in ("temperature", "rank_temperature", "search_temperature"):
+        for key in ("temperature", "code_temperature", "rank_temperature"):
             value = getattr(self, key)
             require(0 < value <= 10, f"loss.{key}", value, "in (0, 10]")
         require(0 < self.curvature <= 100, "loss.curvature", self.curvature, "in (0, 100]")
         for key in (
             "base_margin",
             "contrastive_weight",
+            "code_contrastive_weight",
+            "distillation_weight",
             "hierarchy_weight",
             "rank_order_weight",
-            "search_weight",
             "radius_reg_weight",
             "load_balancing_coef",
         ):

@@ -8,6 +8,7 @@ from naics_job.config.schema import Config
 from naics_job.curriculum.false_negatives import ClusterState
 from naics_job.curriculum.mining import Forbidden, MemoryBank, hardest, router_guided
 from naics_job.curriculum.schedule import Phase, PhaseState
+from naics_job.curriculum.wrong_answers import WrongAnswers
 from naics_job.data.candidates import NOBODY
 from naics_job.data.negatives import TreeNegativeSampler
 from naics_job.data.sampler import AnchorBatch, FloatArray, RowDraws, step_rng
@@ -78,6 +79,7 @@ class NegativePlanner:
         # anchors [batch] of the newest step and what was mined [batch, any], -1 where none
         self.mined: tuple[IntArray, IntArray] | None = None
         self.num_masked = 0  # pairs that the clusters took out of the newest step's negatives
+        self.wrong: WrongAnswers | None = None  # of the texts of the newest step
 
     def choose(self, batch: AnchorBatch, state: PhaseState) -> IntArray:
         """Negatives `[batch, num_negatives]` int64, mined first, then exclusions, then drawn.
@@ -96,20 +98,28 @@ class NegativePlanner:
         shares = Shares.of(state, k, chance)
         if not shares.num_hard + shares.num_router:
             return self.sampler.draw(anchors, k, alpha, threshold, self.exclusion_share, draws)
-        mined = self._mine(anchors, shares, state)
+        mined = np.concatenate(self._mine(anchors, shares, state), axis=1)
         self.mined = anchors, mined
         return self._fill(anchors, mined, state, draws)
 
-    def _mine(self, anchors: IntArray, shares: Shares, state: PhaseState) -> IntArray:
-        """Hardest and router-guided codes, disjoint: `[batch, hard + router]`, -1 where none."""
+    def _mine(
+        self,
+        anchors: IntArray,
+        shares: Shares,
+        state: PhaseState,
+        same_level: bool = False,
+    ) -> tuple[IntArray, IntArray]:
+        """Hardest `[batch, hard]` and router-guided codes `[batch, router]`, disjoint; -1: none."""
 
         def forbidden(codes: IntArray) -> BoolArray:
             hidden = self.sampler.masked(anchors, codes, self._threshold(state))
+            if same_level:
+                hidden |= self._other_level(anchors, codes)
             return hidden | self._false(anchors, codes, state) if self._drops(state) else hidden
 
         near = hardest(self.bank, anchors, forbidden, shares.num_hard, self.curvature)
         alike = router_guided(self.bank, anchors, _without(forbidden, near), shares.num_router)
-        return np.concatenate([near, alike], axis=1)
+        return near, alike
 
     def _fill(
         self, anchors: IntArray, mined: IntArray, state: PhaseState, draws: RowDraws
@@ -142,6 +152,69 @@ class NegativePlanner:
         self.num_masked = int(false.sum())
         return keep & ~false
 
+    def text_weights(
+        self, answers: IntArray, excluders: IntArray, state: PhaseState, chance: FloatArray
+    ) -> FloatArray:
+        """Log weight `[query, code]` of every code as a wrong answer of a text; -inf for none.
+
+        Wrong answers are the codes of the answer's level that training knows. Phase 1 weighs them
+        by tree distance and hides side relatives; from phase 2 on `num_negatives` mined ones share
+        `hard_share` of the weight; phase 3 leaves out those in the answer's cluster, by strategy. A
+        code that says a text is not its own is a wrong answer with the weight of a mined one.
+
+        Args:
+            answers: right codes `[query]`.
+            excluders: codes known to be wrong `[query]`, -1 where none.
+            state: where the curriculum stands.
+            chance: two numbers in [0, 1), see `Shares.of`.
+        """
+        keep = self._wrong_codes(answers, self._threshold(state), state)
+        weight = keep.astype(np.float64)
+        if self._structural(state):
+            codes = np.arange(len(self.bank.filled))
+            edges = self.sampler.taxonomy.tree_distance(answers, codes)
+            weight *= np.maximum(edges, 1).astype(np.float64) ** -state.tree_distance_alpha
+        near, alike = np.zeros_like(keep), np.zeros_like(keep)
+        shares = Shares.of(state, self.num_negatives, chance)
+        if self.static is None and shares.num_hard + shares.num_router:
+            mined = self._mine(answers, shares, state, same_level=True)
+            near, alike = (_marked(part, keep) for part in mined)
+        named = np.zeros_like(weight)
+        rows = np.flatnonzero((excluders >= 0) & self.sampler.allowed[excluders])
+        named[rows, excluders[rows]] = 1 / self.num_negatives
+        self.wrong = WrongAnswers(keep, weight, near, alike, named, state.hard_share)
+        return self.wrong.log_weight()
+
+    def text_weights_without(self, answers: IntArray, state: PhaseState) -> dict[str, FloatArray]:
+        """By the name of each mechanism that acts now: the newest `text_weights` without it.
+
+        Everything else stays, what was mined included.
+        """
+        wrong = self.wrong
+        assert wrong is not None, "text_weights comes first"
+        found = wrong.without_parts()
+        if self._structural(state):
+            found["structure_weights"] = wrong.over(self._wrong_codes(answers, 0, None))
+        if self._drops(state) and self.static is None:
+            found["false_negatives"] = wrong.over(self._wrong_codes(answers, 0, None))
+        return {name: parts.log_weight() for name, parts in found.items()}
+
+    def _wrong_codes(
+        self, answers: IntArray, threshold: int, state: PhaseState | None
+    ) -> BoolArray:
+        """`[query, code]`: codes of the answer's level; with `state` less those of its cluster."""
+        codes = np.arange(len(self.bank.filled))
+        keep = ~self.sampler.masked(answers, codes, threshold)
+        keep &= ~self._other_level(answers, codes) & self.bank.filled.cpu().numpy()
+        if state is not None and self._drops(state):
+            keep &= ~self._false(answers, codes, state)
+        return keep
+
+    def _other_level(self, anchors: IntArray, codes: IntArray) -> BoolArray:
+        depth = self.sampler.taxonomy.depth
+        other: BoolArray = depth[anchors][:, None] != depth[codes][None, :]
+        return other
+
     def attract(self, anchors: IntArray, codes: IntArray, state: PhaseState) -> BoolArray:
         """`[batch, code]`: which pairs are pulled together as suspected false negatives."""
         if self.strategy not in PULLS:
@@ -157,13 +230,23 @@ class NegativePlanner:
     def _drops(self, state: PhaseState) -> bool:
         return self.strategy in DROPS and state.mitigation
 
+    def _structural(self, state: PhaseState) -> bool:
+        return state.phase is Phase.STRUCTURAL and self.static is None
+
     def _threshold(self, state: PhaseState) -> int:
-        structural = state.phase is Phase.STRUCTURAL and self.static is None
-        return self.threshold if structural else 0
+        return self.threshold if self._structural(state) else 0
 
 
 def _is_static(config: Config) -> bool:
     return config.sampling.strategy == "sans_static"
+
+
+def _marked(chosen: IntArray, keep: BoolArray) -> BoolArray:
+    """Where `keep` `[row, code]` holds one of the codes `chosen` `[row, any]`, -1 where none."""
+    marked = np.zeros_like(keep)
+    rows, columns = np.nonzero(chosen != NOBODY)
+    marked[rows, chosen[rows, columns]] = True
+    return marked & keep
 
 
 def _without(forbidden: Forbidden, chosen: IntArray) -> Forbidden:

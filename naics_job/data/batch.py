@@ -47,16 +47,20 @@ class CodeBatch:
         )
 
 
-def code_batch(batch: AnchorBatch, negatives: IntArray) -> CodeBatch:
-    """Name the roles of `batch` and its `negatives` `[batch, k]` by rows of the unique codes."""
+def code_batch(batch: AnchorBatch, negatives: IntArray, asked: IntArray) -> CodeBatch:
+    """Name the roles of `batch` and its `negatives` `[batch, k]` by rows of the unique codes.
+
+    The codes `asked` `[query]` by the texts of the step are encoded too.
+    """
     size = len(batch.anchors)
-    everyone = np.concatenate([batch.anchors, batch.positives, negatives.ravel()])
+    everyone = np.concatenate([batch.anchors, batch.positives, negatives.ravel(), asked])
     codes, row = np.unique(everyone, return_inverse=True)
+    chosen = row[2 * size : 2 * size + negatives.size]
     return CodeBatch(
         codes=torch.from_numpy(codes.astype(np.int64)),
         anchor=torch.from_numpy(row[:size].copy()),
         positive=torch.from_numpy(row[size : 2 * size].copy()),
-        negative=torch.from_numpy(row[2 * size :].reshape(size, -1).copy()),
+        negative=torch.from_numpy(chosen.reshape(size, -1).copy()),
         relation=torch.from_numpy(batch.relation.astype(np.int64)),
         distance=torch.from_numpy(batch.distance.astype(np.int64)),
         margin=torch.from_numpy(batch.margin.astype(np.float32)),

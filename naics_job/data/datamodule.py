@@ -26,13 +26,13 @@ from naics_job.data.sampler import (
     EpochOrder,
     PositiveSampler,
     SamplerPosition,
-    split_heldout,
 )
-from naics_job.errors import CheckpointError, ConfigError
+from naics_job.data.splits import split_families
+from naics_job.errors import CheckpointError
 
 
 class RemainingSteps(Sampler[Step]):
-    """The micro-batches of the current epoch that are not used up, in order.
+    """The batches of the current epoch that are not used up, in order.
 
     `position` is moved by what training has finished, not by what loader workers have fetched.
     """
@@ -70,32 +70,25 @@ class AnchorLoader(DataLoader[AnchorBatch]):
 
 
 class NaicsDataModule(pl.LightningDataModule):
-    """Order, positives, held-out codes and the negative sampler of one run.
+    """Order, positives, splits and the negative sampler of one run.
 
     Args:
         data: taxonomy, exclusions and positives.
         config: `data_loader`, `sampling`, `seed` and `training.trainer.overfit_batches` are read.
         global_batch_size: anchors per optimizer step, over all processes.
-        micro_batches: parts of a global batch (`accumulate_grad_batches`).
 
     Raises:
-        ConfigError: the batch does not divide, or more negatives are asked for than there are.
+        ConfigError: more negatives are asked for than there are.
     """
 
-    def __init__(
-        self, data: NaicsData, config: Config, *, global_batch_size: int, micro_batches: int
-    ) -> None:
+    def __init__(self, data: NaicsData, config: Config, *, global_batch_size: int) -> None:
         super().__init__()
-        if global_batch_size % micro_batches:
-            raise ConfigError(
-                f"data_loader.global_batch_size={global_batch_size} cannot be cut into "
-                f"training.trainer.accumulate_grad_batches={micro_batches} equal parts",
-                f"make it a multiple of {micro_batches}",
-            )
         self.taxonomy, self.num_workers = data.taxonomy, config.data_loader.num_workers
-        self.train, self.heldout = split_heldout(
-            data.taxonomy, config.data_loader.val_split, config.seed
+        loader = config.data_loader
+        self.splits = split_families(
+            data.taxonomy, loader.val_split, loader.test_split, config.seed
         )
+        self.train = self.splits.train
         self.allowed = np.zeros(len(data.taxonomy), dtype=bool)  # [code]: not held out
         self.allowed[self.train] = True
         self.positives = PositiveSampler(data.triplets, self.allowed, config.sampling.positives)
@@ -104,9 +97,7 @@ class NaicsDataModule(pl.LightningDataModule):
             self.positives.anchors, config.data_loader.num_negatives
         )
         self.order = EpochOrder(anchors, config.seed, global_batch_size)
-        self.dataset = AnchorDataset(
-            self.order, self.positives, micro_batches, config.training.repeats_batches
-        )
+        self.dataset = AnchorDataset(self.order, self.positives, config.training.repeats_batches)
         self.remaining = RemainingSteps(self.dataset)
 
     @property
@@ -128,7 +119,7 @@ class NaicsDataModule(pl.LightningDataModule):
 
         `ends_epoch` says that Lightning stops the epoch here, before all batches are used up.
         """
-        done = batch.index * self.order.global_batch_size + batch.start + len(batch.anchors)
+        done = batch.index * self.order.global_batch_size + len(batch.anchors)
         if ends_epoch or done >= self.order.num_batches * self.order.global_batch_size:
             self.remaining.position = SamplerPosition(epoch=batch.epoch + 1, position=0)
         else:

@@ -20,31 +20,24 @@ from torch.utils.data import Dataset
 from naics_job.data.sampler import AnchorBatch, EpochOrder, PositiveSampler, RowDraws
 from naics_job.errors import ConfigError, TransientError
 
-Step = tuple[int, int]  # epoch, micro-batch within it
+Step = tuple[int, int]  # epoch, global batch within it
 # For one batch, which takes milliseconds, the start of the workers included. PyTorch notices a
 # worker that was killed only when this is over.
 TIMEOUT_S = 300.0
 
 
 class AnchorDataset(Dataset[AnchorBatch]):
-    """Micro-batches by (epoch, number): a pure function, so any worker can make any of them.
+    """Global batches by (epoch, number): a pure function, so any worker can make any of them.
 
     With `repeat` every epoch has the anchors and positives of the first.
     """
 
-    def __init__(
-        self,
-        order: EpochOrder,
-        positives: PositiveSampler,
-        micro_batches: int,
-        repeat: bool = False,
-    ) -> None:
+    def __init__(self, order: EpochOrder, positives: PositiveSampler, repeat: bool = False) -> None:
         self.order, self.positives, self.repeat = order, positives, repeat
-        self.micro_batches = micro_batches
-        self.rows = order.global_batch_size // micro_batches
+        self.rows = order.global_batch_size
 
     def __len__(self) -> int:
-        return self.order.num_batches * self.micro_batches
+        return self.order.num_batches
 
     def __getitem__(self, step: Step) -> AnchorBatch:
         if not isinstance(step, tuple):
@@ -52,13 +45,11 @@ class AnchorDataset(Dataset[AnchorBatch]):
                 "the sampler of the training batches was replaced, batches would repeat",
                 "construct the Trainer with use_distributed_sampler=False",
             )
-        epoch, number = step
-        index, part = divmod(number, self.micro_batches)
-        start = part * self.rows
+        epoch, index = step
         drawn = 0 if self.repeat else epoch
-        anchors = self.order.batch(drawn, index)[start : start + self.rows]
-        draws = RowDraws(self.order.seed, drawn, index, start, len(anchors))
-        return AnchorBatch(epoch, index, start, anchors, *self.positives.draw(anchors, draws))
+        anchors = self.order.batch(drawn, index)
+        draws = RowDraws(self.order.seed, drawn, index, 0, len(anchors))
+        return AnchorBatch(epoch, index, anchors, *self.positives.draw(anchors, draws))
 
 
 def as_it_is(batch: Any) -> Any:

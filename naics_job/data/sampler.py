@@ -17,7 +17,7 @@ from naics_job.config.data_schema import PositiveWeights
 from naics_job.data.relations import Relation
 from naics_job.data.triplets import PositiveTable
 from naics_job.errors import ConfigError
-from naics_job.taxonomy.tree import BoolArray, IntArray, Taxonomy
+from naics_job.taxonomy.tree import BoolArray, IntArray
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +61,11 @@ class SamplerPosition:
 
 @dataclass(frozen=True)
 class AnchorBatch:
-    """Anchors and their positives for one micro-batch of all processes; the same on every one.
+    """Anchors and their positives of one step; the same on every process.
 
     Attributes:
         epoch: epoch, from 0.
         index: global batch (optimizer step) within the epoch.
-        start: first row of these anchors in the global batch; 0 without accumulation.
         anchors, positives: `[batch]` int64 positions.
         relation: `[batch]` int8, what the positive is to the anchor.
         distance: `[batch]` int8 tree distance.
@@ -75,7 +74,6 @@ class AnchorBatch:
 
     epoch: int
     index: int
-    start: int
     anchors: IntArray
     positives: IntArray
     relation: IntArray
@@ -84,7 +82,7 @@ class AnchorBatch:
 
     def draws(self, seed: int) -> RowDraws:
         """The random numbers that belong to these rows."""
-        return RowDraws(seed, self.epoch, self.index, self.start, len(self.anchors))
+        return RowDraws(seed, self.epoch, self.index, 0, len(self.anchors))
 
 
 class EpochOrder:
@@ -113,29 +111,6 @@ class EpochOrder:
         first = index * self.global_batch_size
         rows = np.arange(first, first + self.global_batch_size) % len(self.anchors)
         return self._newest[1][rows]
-
-
-def split_heldout(taxonomy: Taxonomy, val_split: float, seed: int) -> tuple[IntArray, IntArray]:
-    """Positions of training codes and of held-out six-digit codes, both sorted.
-
-    The held-out share is spread over sectors in proportion to their six-digit codes (largest
-    remainder). Inner codes always train. A share above 0 holds out at least one code.
-    """
-    leaves = taxonomy.six_digit()
-    sectors = taxonomy.ancestors[leaves, 1]
-    rng = step_rng(seed, 0, 0, "held-out")
-    wanted = max(1, round(val_split * len(leaves))) if val_split > 0 else 0
-    names, sizes = np.unique(sectors, return_counts=True)
-    ideal = wanted * sizes / sizes.sum()
-    quota = np.floor(ideal).astype(np.int64)
-    by_remainder = np.argsort(quota - ideal, kind="stable")
-    quota[by_remainder[: wanted - quota.sum()]] += 1
-    chosen = [
-        rng.permutation(leaves[sectors == name])[:count]
-        for name, count in zip(names, quota, strict=True)
-    ]
-    heldout = np.sort(np.concatenate(chosen)).astype(np.int64)
-    return np.setdiff1d(np.arange(len(taxonomy)), heldout), heldout
 
 
 class PositiveSampler:

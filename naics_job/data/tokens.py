@@ -2,7 +2,7 @@
 
 The folder of a store is named by a digest of the texts, the tokenizer and the layout, so a store
 can be stale only by being damaged, and damage is found by the checksums of its manifest. Lengths
-are cut when a view is read, not when the store is built: `max_tokens` is no part of the digest.
+are cut when a text is read, not when the store is built: `max_tokens` is no part of the digest.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from naics_job.config.data_schema import DataLoaderConfig
 from naics_job.data.contracts import CHANNELS
+from naics_job.data.segments import Segments, TokenIds, ranges
 from naics_job.data.shards import (
     MANIFEST,
     MappedIds,
@@ -26,20 +27,18 @@ from naics_job.data.shards import (
     write_shard,
     write_shards_manifest,
 )
-from naics_job.data.views import Pieces, Segments, TokenIds, leading, ranges, sampled, seed_key
 from naics_job.errors import DataError
 from naics_job.observability.logs import event
 from naics_job.storage import files
 from naics_job.storage.node_cache import NodeCache
-from naics_job.taxonomy.tree import BoolArray, IntArray
+from naics_job.taxonomy.tree import IntArray
 
 if TYPE_CHECKING:  # what prepares the data reads workbooks; a query needs none of it
     from naics_job.data.prepare import NaicsData
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # grows when the same texts and tokenizer give other tokens or shards
-SUFFIX = {"examples": ";"}  # closes each item, so that items of one view do not run together
+VERSION = 2  # grows when the same texts and tokenizer give other tokens or shards
 ARRAYS = ("ids", "segment_tokens", "code_segments")  # of each channel in a shard, int32
 
 
@@ -56,8 +55,34 @@ class Ragged:
     lengths: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class SpecialTokens:
+    """What a tokenizer puts before and after every text."""
+
+    before: list[int]
+    after: list[int]
+
+    def around(self, ids: TokenIds, start: IntArray, length: IntArray, limit: int) -> Ragged:
+        """Texts `[row]` of `length` tokens from `start` in `ids`, cut to `limit` in all.
+
+        A text without a token stays without the special ones.
+        """
+        extra = len(self.before) + len(self.after)
+        length = np.minimum(length, limit - extra)
+        lengths = np.where(length > 0, length + extra, 0)
+        begin = np.cumsum(lengths) - lengths  # [row], in the result
+        out = np.empty(int(lengths.sum()), dtype=np.int32)
+        filled = length > 0
+        for offset, token in enumerate(self.before):
+            out[begin[filled] + offset] = token
+        for offset, token in enumerate(reversed(self.after), start=1):
+            out[begin[filled] + lengths[filled] - offset] = token
+        out[ranges(begin + len(self.before), length)] = ids[ranges(start, length)]
+        return Ragged(out, lengths)
+
+
 class TokenStore:
-    """Token ids of all codes and channels, with views that fit the length of the channel."""
+    """Token ids of all codes and channels."""
 
     def __init__(
         self,
@@ -70,12 +95,9 @@ class TokenStore:
         self.digest = digest
         self.cache = cache  # of this node, for what is read from remote storage
         self.num_tokens = {channel: len(segments[channel].ids) for channel in CHANNELS}
-        self._segments, self.max_tokens = segments, max_tokens
-        self._prefix, self._suffix = _special_tokens(tokenizer)
-        # Views are part of the cached frozen features, so their seed is the content of the store
-        # and not the seed of a run.
-        seed = int(digest[:16], 16)
-        self._keys = {channel: seed_key(seed, row) for row, channel in enumerate(CHANNELS)}
+        self.segments, self.max_tokens = segments, max_tokens
+        self.special = special_tokens(tokenizer)
+        self.vocabulary_size = tokenizer.get_vocab_size()
 
     @classmethod
     def open_or_build(
@@ -98,53 +120,15 @@ class TokenStore:
         segments = {channel: _join(shards, channel) for channel in CHANNELS}
         return cls(segments, tokenizer, asdict(config.tokenization.max_tokens), digest, cache)
 
-    def view(self, channel: str, positions: IntArray, view: int) -> Ragged:
-        """The tokens of `positions` `[row]` in view 0, 1, ...; texts that fit are equal in all."""
-        segments, budget = self._segments[channel], self._budget(channel)
-        positions = np.asarray(positions, dtype=np.int64)
-        pieces = leading(segments, positions, budget)
-        if view > 0:
-            long = segments.code_tokens[positions] > budget  # [row]
-            rows = np.flatnonzero(long)
-            drawn = sampled(segments, positions[rows], budget, self._keys[channel], view)
-            pieces = _merge(pieces, ~long, drawn, rows)
-        return self._assemble(segments.ids, pieces, len(positions))
+    def texts(self, channel: str) -> Ragged:
+        """One text per code: all segments of a channel in one, cut to `max_tokens`."""
+        segments = self.segments[channel]
+        return self.special.around(segments.ids, *segments.whole(), self.max_tokens[channel])
 
-    def is_long(self, channel: str) -> BoolArray:
-        """Whether a code's text has more than `max_tokens` tokens, `[code]` bool."""
-        long: BoolArray = self._segments[channel].code_tokens > self._budget(channel)
-        return long
-
-    def _budget(self, channel: str) -> int:
-        return self.max_tokens[channel] - len(self._prefix) - len(self._suffix)
-
-    def _assemble(self, ids: TokenIds, pieces: Pieces, num_rows: int) -> Ragged:
-        """Copy the pieces into rows, with special tokens around every row that is not empty."""
-        tokens = np.zeros(num_rows, dtype=np.int64)
-        np.add.at(tokens, pieces.row, pieces.length)
-        around = len(self._prefix) + len(self._suffix)
-        lengths = np.where(tokens > 0, tokens + around, 0)
-        begin = np.cumsum(lengths) - lengths  # [row], in the result
-        out = np.empty(int(lengths.sum()), dtype=np.int32)
-        filled = tokens > 0
-        for offset, token in enumerate(self._prefix):
-            out[begin[filled] + offset] = token
-        for offset, token in enumerate(reversed(self._suffix), start=1):
-            out[begin[filled] + lengths[filled] - offset] = token
-        in_front = np.cumsum(pieces.length) - pieces.length  # tokens of earlier pieces
-        in_row = in_front - (np.cumsum(tokens) - tokens)[pieces.row]
-        target = begin[pieces.row] + len(self._prefix) + in_row
-        out[ranges(target, pieces.length)] = ids[ranges(pieces.start, pieces.length)]
-        return Ragged(out, lengths)
-
-
-def _merge(whole: Pieces, keep: BoolArray, drawn: Pieces, rows: IntArray) -> Pieces:
-    """The pieces of the rows to `keep` and the drawn ones of the other `rows`, sorted by row."""
-    row = np.concatenate([whole.row[keep], rows[drawn.row]])
-    start = np.concatenate([whole.start[keep], drawn.start])
-    length = np.concatenate([whole.length[keep], drawn.length])
-    order = np.argsort(row, kind="stable")
-    return Pieces(row[order], start[order], length[order])
+    def single_texts(self, channel: str) -> Ragged:
+        """One text per segment, code by code, each cut to `max_tokens`."""
+        segments = self.segments[channel]
+        return self.special.around(segments.ids, *segments.single(), self.max_tokens[channel])
 
 
 def load_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
@@ -179,12 +163,12 @@ def parse_tokenizer(data: bytes, name: str, hint: str) -> Tokenizer:
     return tokenizer
 
 
-def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
     """The ids a tokenizer puts before and after a text."""
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     full = tokenizer.encode("a").ids
     begin = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
-    return full[:begin], full[begin + len(bare) :]
+    return SpecialTokens(full[:begin], full[begin + len(bare) :])
 
 
 def _build(folder: str, data: "NaicsData", tokenizer: Tokenizer, shard_codes: int) -> None:
@@ -196,7 +180,7 @@ def _build(folder: str, data: "NaicsData", tokenizer: Tokenizer, shard_codes: in
         arrays: Shard = {}
         for channel in CHANNELS:
             texts = data.texts[channel][begin : begin + shard_codes]
-            for key, values in _encode(texts, SUFFIX.get(channel, ""), tokenizer).items():
+            for key, values in _encode(texts, tokenizer).items():
                 arrays[f"{channel}.{key}"] = values
         shards[name] = write_shard(files.join(folder, name), arrays)
     facts: dict[str, files.JSON] = {"version": VERSION, "num_codes": num_codes, "shards": shards}
@@ -204,8 +188,8 @@ def _build(folder: str, data: "NaicsData", tokenizer: Tokenizer, shard_codes: in
     event(log, logging.INFO, "tokens.built", folder=folder, codes=num_codes, shards=len(shards))
 
 
-def _encode(texts: list[list[str]], suffix: str, tokenizer: Tokenizer) -> Shard:
-    flat = [segment + suffix for segments in texts for segment in segments]
+def _encode(texts: list[list[str]], tokenizer: Tokenizer) -> Shard:
+    flat = [segment for segments in texts for segment in segments]
     encoded = [item.ids for item in tokenizer.encode_batch(flat, add_special_tokens=False)]
     values = (
         [token for ids in encoded for token in ids],

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from naics_job.errors import DataError
-from naics_job.evaluation.distances import CosineDistances, Distances, LorentzDistances
+from naics_job.evaluation.distances import Distances, LorentzDistances
 from naics_job.evaluation.retrieval import QueryScores, score_queries
 from naics_job.evaluation.structure import (
     SAMPLE_SEED,
@@ -79,40 +79,6 @@ def evaluate(
         "on_manifold": error <= MANIFOLD_TOLERANCE,
     }
     return EvaluationReport(report.all, report.heldout, health)
-
-
-def frozen_baseline(
-    features: Tensor,
-    present: Tensor,
-    taxonomy: Taxonomy,
-    heldout: IntArray,
-    *,
-    block_rows: int = BLOCK_ROWS,
-) -> EvaluationReport:
-    """The same metrics for the untrained encoder: cosine of the mean over a code's channels.
-
-    Args:
-        features: channel features, `[code, channel, hidden]`; each is scaled to length 1 first.
-        present: which channels a code has, `[code, channel]` bool.
-        taxonomy: the tree to compare with.
-        heldout: positions of held-out codes.
-        block_rows: rows of the distance matrix held at a time.
-
-    Raises:
-        DataError: as `evaluate`.
-    """
-    distances = frozen_distances(_checked(features, taxonomy), present)
-    report = evaluate_distances(distances, taxonomy, heldout, block_rows=block_rows)
-    health = _collapse(report.health, effective_rank(distances.vectors))
-    return EvaluationReport(report.all, report.heldout, health)
-
-
-def frozen_distances(features: Tensor, present: Tensor) -> CosineDistances:
-    """1 - cosine of the mean over a code's channels; shapes as in `frozen_baseline`."""
-    shown = present.detach().cpu()[:, :, None]
-    unit = torch.nn.functional.normalize(features.detach().cpu().double(), dim=2)
-    mean = unit.masked_fill(~shown, 0.0).sum(1) / shown.sum(1).clamp_min(1)  # [code, hidden]
-    return CosineDistances(mean)
 
 
 def evaluate_distances(

@@ -1,53 +1,110 @@
-"""The trained model as files that run no code: safetensors, settings, tokenizer, model card."""
+"""The trained model as files that run no code, read without torch: texts in, points out."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+import numpy as np
 
-from naics_job.config.model_schema import LossConfig, ModelConfig
 from naics_job.data.query_tokens import QueryTokenizer
-from naics_job.data.tokens import parse_tokenizer
+from naics_job.data.tokens import Ragged, parse_tokenizer
 from naics_job.errors import DataError
-from naics_job.export.card import ModelCard, card_text
 from naics_job.export.embeddings import EXPORT_AGAIN
-from naics_job.model.light import Array, EncoderShape, LightEncoder
-from naics_job.model.light_embedder import LightEmbedder
-from naics_job.storage.files import (
-    fetch,
-    join,
-    read_bytes,
-    sha256_of,
-    write_bytes_atomic,
-)
+from naics_job.export.lexical import WordProjection
+from naics_job.export.onnx_encoder import Array, OnnxEncoder
+from naics_job.export.onnx_query import QueryHead
+from naics_job.export.ranking import SearchCalibration
+from naics_job.export.words import WordIndex
+from naics_job.storage.files import fetch, join, read_bytes, sha256_of
 
-if TYPE_CHECKING:  # a query must not import what this one imports
-    from naics_job.model.embedder import NaicsEmbedder
-    from naics_job.model.encoder import ChannelEncoder
-    from naics_job.model.weights import BaseWeights
+VERSION = 1  # of the files and what they mean
+SETTINGS, CARD = "naics.json", "README.md"
+MODEL = "model"
+ENCODER, HEAD = f"{MODEL}/encoder.onnx", f"{MODEL}/query.onnx"
+LEXICAL, WORDS = f"{MODEL}/lexical.safetensors", f"{MODEL}/words.safetensors"
+TOKENIZER = f"{MODEL}/tokenizer.json"
+SMALLEST_LENGTH = 1e-12
 
-WEIGHTS, SETTINGS, CARD, TOKENIZER = (
-    "model.safetensors",
-    "config.json",
-    "README.md",
-    "tokenizer.json",
-)
-ENCODER, EMBEDDER = "encoder.", "embedder."  # in front of the names of tensors
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """naics.json: what the other files are and how they are used.
+
+    Attributes:
+        run_id: of the training.
+        curvature: c > 0.
+        max_tokens: that a text is cut to.
+        title_tokens: up to which a text is read as a title.
+        calibration: of the search.
+        source: census | bundled, where the texts of the codes come from.
+        data_sha256: of the table of descriptions.
+        base: name, origin and sha256 of the encoder that was trained on.
+        files: name of each file -> its sha256.
+    """
+
+    run_id: str
+    curvature: float
+    max_tokens: int
+    title_tokens: int
+    calibration: SearchCalibration
+    source: str
+    data_sha256: str
+    base: Mapping[str, str]
+    files: Mapping[str, str]
+
+    def content(self) -> bytes:
+        """The file."""
+        return (json.dumps({"version": VERSION, **asdict(self)}, indent=2) + "\n").encode()
+
+    @classmethod
+    def read(cls, folder: str) -> "ExportSettings":
+        """From an export.
+
+        Raises:
+            DataError: there is none, or it is damaged or of another version.
+        """
+        try:
+            raw: dict[str, Any] = json.loads(read_bytes(join(folder, SETTINGS)))
+            if (version := raw.pop("version")) != VERSION:
+                raise ValueError(f"it is of version {version}, not {VERSION}")
+            raw["calibration"] = _calibration(raw["calibration"])
+            for name in ("curvature", "max_tokens", "title_tokens"):
+                if not raw[name] > 0:
+                    raise ValueError(f"{name} is {raw[name]}")
+            return cls(**raw)
+        except DataError as error:
+            raise DataError(f"{error.args[0]}: no exported model", EXPORT_AGAIN) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            text = f"{folder} holds no exported model that can be used: {SETTINGS}: {reason}"
+            raise DataError(text, EXPORT_AGAIN) from error
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Texts that have been read.
+
+    Attributes:
+        points: `[text, dim + 1]` float32.
+        long: whether each is read as a description `[text]` bool.
+    """
+
+    points: Array
+    long: Array
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained model, ready to embed texts without torch."""
+    """A trained model, ready to place texts without torch."""
 
-    encoder: LightEncoder
-    embedder: LightEmbedder
+    settings: ExportSettings
     tokenizer: QueryTokenizer
+    encoder: OnnxEncoder
+    projection: WordProjection
+    head: QueryHead
+    words: WordIndex | None
 
     def embed(self, texts: Sequence[str]) -> Array:
         """Points `[text, dim + 1]` float32 of free texts.
@@ -55,89 +112,71 @@ class LoadedModel:
         Raises:
             DataError: a text has no word.
         """
-        return self.embedder(*self.encoder(self.tokenizer.asked(texts)))
+        return self.place(self.tokenizer.asked(texts)).points
+
+    def place(self, tokens: Ragged) -> Placed:
+        """Where the tokens of texts stand, all of at least one word."""
+        ends = np.cumsum(tokens.lengths)
+        lists = [part.tolist() for part in np.split(tokens.ids, ends[:-1])]
+        features = self.encoder(lists)
+        length = np.sqrt(np.square(features).sum(axis=1, keepdims=True))
+        long = tokens.lengths > self.settings.title_tokens
+        words = self.projection(tokens)
+        points = self.head(features / np.maximum(length, SMALLEST_LENGTH), words, long)
+        return Placed(points, long)
 
 
-def write_model(  # what an export is made of
-    folder: str,
-    encoder: "ChannelEncoder",
-    embedder: "NaicsEmbedder",
-    base: "BaseWeights",
-    settings: Mapping[str, Any],
-    card: ModelCard,
-) -> str:
-    """Write weights, settings, tokenizer and card to `folder`, a path or URL; returns it.
-
-    The weights hold the base encoder too, with the adapters of every channel merged into it, so an
-    export needs nothing else to embed a text.
-
-    Args:
-        folder: where to; files of an earlier export are replaced one by one.
-        encoder: the trained encoder.
-        embedder: the trained embedder.
-        base: the base encoder's folder, origin and checksum.
-        settings: plain `model`, `loss` and `max_tokens` settings that rebuild the network.
-        card: what the model card tells.
-    """
-    from naics_job.model.tensor_file import write_tensors
-
-    tensors = {f"{ENCODER}{name}": value for name, value in encoder.merged().items()}
-    tensors |= {f"{EMBEDDER}{name}": value for name, value in embedder.state_dict().items()}
-    about = {"base_sha256": base.sha256, "base_origin": base.origin, "run_id": card.run_id}
-    about["weights_sha256"] = write_tensors(join(folder, WEIGHTS), tensors, {"format": "pt"})
-    tokenizer = (base.folder / TOKENIZER).read_bytes()
-    write_bytes_atomic(join(folder, TOKENIZER), tokenizer)
-    content = {**settings, "encoder": asdict(encoder.shape), **about}
-    write_bytes_atomic(join(folder, SETTINGS), (json.dumps(content, indent=2) + "\n").encode())
-    write_bytes_atomic(join(folder, CARD), card_text(card, settings, base).encode())
-    return folder
-
-
-def load_model(folder: str, cache_dir: Path) -> LoadedModel:
-    """Rebuild what `write_model` wrote.
+def load_model(
+    folder: str, cache_dir: Path, lexical: bool = False, num_threads: int | None = None
+) -> LoadedModel:
+    """Read an export.
 
     Args:
-        folder: path or URL.
-        cache_dir: where the weights of a remote export are kept.
+        folder: path or URL; `naics.json` is in it.
+        cache_dir: where the files of a remote export are kept.
+        lexical: read what `--lexical` needs too.
+        num_threads: of the encoder; None: one per core.
 
     Raises:
         DataError: a file is missing or damaged, or the files do not belong together.
     """
+    settings = ExportSettings.read(folder)
+
+    def local(name: str) -> Path:
+        return checked(folder, name, settings, cache_dir)
+
+    tokenizer = local(TOKENIZER)
+    parsed = parse_tokenizer(tokenizer.read_bytes(), str(tokenizer), EXPORT_AGAIN)
+    return LoadedModel(
+        settings=settings,
+        tokenizer=QueryTokenizer(parsed, settings.max_tokens),
+        encoder=OnnxEncoder(local(ENCODER), num_threads),
+        projection=WordProjection.read(local(LEXICAL)),
+        head=QueryHead(local(HEAD), num_threads),
+        words=WordIndex.read(local(WORDS)) if lexical else None,
+    )
+
+
+def checked(folder: str, name: str, settings: ExportSettings, cache_dir: Path) -> Path:
+    """A local file with the content that the export was written with.
+
+    Raises:
+        DataError: it is missing, or has another content.
+    """
+    url = join(folder, name)
     try:
-        settings = json.loads(read_bytes(join(folder, SETTINGS)))
-        model = _section(ModelConfig, settings["model"])
-        loss = _section(LossConfig, settings["loss"])
-        shape = EncoderShape(**settings["encoder"])
-        max_tokens = {str(name): int(value) for name, value in settings["max_tokens"].items()}
-        weights = fetch(join(folder, WEIGHTS), cache_dir)
-        if sha256_of(weights) != settings["weights_sha256"]:
-            raise ValueError(f"the sha256 of {WEIGHTS} is not the one in {SETTINGS}")
-        tensors = load_file(weights)
-    except (
-        *(ValueError, KeyError, TypeError, AttributeError),
-        *(SafetensorError, OmegaConfBaseException),
-    ) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        text = f"{folder} holds no exported model that can be used: {reason}"
-        raise DataError(text, EXPORT_AGAIN) from error
-    tokenizer = join(folder, TOKENIZER)
-    parsed = parse_tokenizer(read_bytes(tokenizer), tokenizer, EXPORT_AGAIN)
-    encoder = LightEncoder(_named(tensors, ENCODER), shape)
-    try:
-        embedder = LightEmbedder(_named(tensors, EMBEDDER), model, loss, encoder.hidden_size)
-    except ValueError as error:
-        text = f"the weights in {folder} do not fit the settings beside them"
-        raise DataError(text, EXPORT_AGAIN) from error
-    return LoadedModel(encoder, embedder, QueryTokenizer(parsed, max_tokens))
+        path = fetch(url, cache_dir)
+    except DataError as error:
+        raise DataError(str(error.args[0]), EXPORT_AGAIN) from error
+    if sha256_of(path) != settings.files.get(name):
+        message = f"{url} is damaged: its sha256 is not the one in {SETTINGS}"
+        raise DataError(message, f"{EXPORT_AGAIN}, or restore the file")
+    return path
 
 
-def _named(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
-def _section(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), dict(values)))
+def _calibration(raw: Mapping[str, Any]) -> SearchCalibration:
+    slopes = tuple((float(one), float(other)) for one, other in raw["slope"])
+    weights = tuple(float(weight) for weight in raw["item_weight"])
+    if len(slopes) != len(weights) or not weights:
+        raise ValueError("the calibration is not of as many kinds of queries")
+    return SearchCalibration(weights, slopes, float(raw["lexical_weight"]))

@@ -18,7 +18,7 @@ class DecoupledContrastiveLoss(nn.Module):
 
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
-        self.temperature = config.temperature
+        self.temperature = config.code_temperature
 
     def forward(self, pull: Tensor, push: Tensor, keep: Tensor, margin: Tensor) -> Tensor:
         """Mean over the anchors that keep a negative; 0 if no anchor does.

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from naics_job.config.model_schema import FalseNegativesConfig, LossConfig
 from naics_job.errors import ConfigError, NaicsJobError
-from naics_job.geometry.lorentz import Curvature
 from naics_job.loss.attract import AttractionLoss
 from naics_job.loss.contrastive import DecoupledContrastiveLoss
+from naics_job.loss.distillation import DistillationLoss
 from naics_job.loss.hierarchy import HierarchyLoss
 from naics_job.loss.load_balance import LoadBalanceLoss
 from naics_job.loss.margins import adaptive_margin
 from naics_job.loss.radius import RadiusLoss
 from naics_job.loss.rank_order import LambdaRankLoss
-from naics_job.loss.search import SearchLoss
+from naics_job.loss.text_contrastive import TextContrastiveLoss
 
 
 class NonFiniteLossError(NaicsJobError):
@@ -32,22 +32,34 @@ class NonFiniteLossError(NaicsJobError):
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What the terms of one step need; distances are geodesic."""
+    """What the terms of one step need; distances are geodesic, in units of 1 / sqrt(c)."""
 
-    distance: Tensor  # [batch, code] anchors to the codes of the step
-    tree_distance: Tensor  # [batch, code] edges
+    distance: Tensor  # [code, code] between the codes of the step
+    tree_distance: Tensor  # [code, code] edges
+    anchor: Tensor  # [batch] int64, rows of `distance`
     positive: Tensor  # [batch] int64, the positive's column in `distance`
     keep: Tensor  # [batch, code] bool, the codes that are negatives of the anchor
     attract: Tensor  # [batch, code] bool, suspected false negatives to pull in
     pair_margin: Tensor  # [batch] 1 / tree distance of anchor and positive
-    anchor_radius: Tensor  # [batch] distance from the origin
-    radius: Tensor  # [code]
+    radius: Tensor  # [code] distance from the origin
     depth: Tensor  # [code] edges from the root of the tree
     importance: Tensor  # [expert] gate probability over the global batch
     load: Tensor  # [expert] codes sent to each expert over the global batch
-    query_distance: Tensor  # [query, candidate] short texts to all codes they may mean
-    query_truth: Tensor  # [query] int64, the right code's column in `query_distance`
-    curvature: Curvature
+    texts: "TextTargets"
+
+
+@dataclass(frozen=True)
+class TextTargets:
+    """The texts of a step against all codes that they may mean."""
+
+    distance: Tensor  # [query, column]
+    truth: Tensor  # [query] int64, the right code's column
+    log_weight: Tensor  # [query, column] of wrong answers, -inf for what is none
+    shown: Tensor  # [query, column] bool, the codes of the level that is asked for
+    radius: Tensor  # [query] distance from the origin
+    column_radius: Tensor  # [column]
+    student: Tensor  # [query, column] cosines of the adapted encoder
+    teacher: Tensor  # [query, column] cosines of the frozen encoder
 
 
 @dataclass(frozen=True)
@@ -60,8 +72,14 @@ class Term:
 
 
 def _contrastive(inputs: LossInputs, objective: "Objective") -> tuple[Tensor, ...]:
-    pull = inputs.distance.gather(1, inputs.positive[:, None]).squeeze(1)  # [batch]
-    return pull, inputs.distance, inputs.keep, _margin(inputs, objective.config)
+    texts = inputs.texts
+    return texts.distance, texts.truth, texts.log_weight, _text_margin(inputs, objective.config)
+
+
+def _code_contrastive(inputs: LossInputs, objective: "Objective") -> tuple[Tensor, ...]:
+    distance = inputs.distance[inputs.anchor]  # [batch, code]
+    pull = distance.gather(1, inputs.positive[:, None]).squeeze(1)  # [batch]
+    return pull, distance, inputs.keep, _margin(inputs, objective.config)
 
 
 def _tree(inputs: LossInputs, _: "Objective") -> tuple[Tensor, ...]:
@@ -70,25 +88,21 @@ def _tree(inputs: LossInputs, _: "Objective") -> tuple[Tensor, ...]:
 
 
 TERMS = {
-    "contrastive": Term(
-        lambda loss, _: loss.contrastive_weight, DecoupledContrastiveLoss, _contrastive
+    "contrastive": Term(lambda loss, _: loss.contrastive_weight, TextContrastiveLoss, _contrastive),
+    "code_contrastive": Term(
+        lambda loss, _: loss.code_contrastive_weight, DecoupledContrastiveLoss, _code_contrastive
+    ),
+    "distillation": Term(
+        lambda loss, _: loss.distillation_weight,
+        lambda _: DistillationLoss(),
+        lambda inputs, _: (inputs.texts.student, inputs.texts.teacher, inputs.texts.shown),
     ),
     "hierarchy": Term(lambda loss, _: loss.hierarchy_weight, lambda _: HierarchyLoss(), _tree),
     "rank_order": Term(lambda loss, _: loss.rank_order_weight, LambdaRankLoss, _tree),
-    "search": Term(
-        lambda loss, _: loss.search_weight,
-        SearchLoss,
-        lambda inputs, _: (inputs.query_distance, inputs.query_truth),
-    ),
     "radius": Term(
         lambda loss, _: loss.radius_reg_weight,
         lambda _: RadiusLoss(),
-        lambda inputs, objective: (
-            inputs.radius,
-            inputs.depth,
-            inputs.curvature,
-            objective.edge,
-        ),
+        lambda inputs, objective: (inputs.radius, inputs.depth, objective.edge),
     ),
     "load_balance": Term(
         lambda loss, _: loss.load_balancing_coef,
@@ -98,7 +112,7 @@ TERMS = {
     "attract": Term(
         lambda _, negatives: 0.0 if negatives.strategy == "eliminate" else negatives.attract_weight,
         lambda _: AttractionLoss(),
-        lambda inputs, _: (inputs.distance, inputs.attract),
+        lambda inputs, _: (inputs.distance[inputs.anchor], inputs.attract),
     ),
 }
 
@@ -145,15 +159,22 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def statistics(self, inputs: LossInputs) -> dict[str, Tensor]:
-        """Numbers worth a log line: the mean margin of the negatives and the learned edge."""
-        margin = _margin(inputs, self.config).masked_fill(~inputs.keep, 0.0)
-        mean = margin.sum() / inputs.keep.sum().clamp_min(1)
+        """Numbers worth a log line: the mean margin of wrong answers and the learned edge."""
+        kept = inputs.texts.log_weight > -torch.inf
+        margin = _text_margin(inputs, self.config).masked_fill(~kept, 0.0)
+        mean = margin.sum() / kept.sum().clamp_min(1)
         return {"margin": mean, "edge": torch.as_tensor(self.edge)}
 
 
 def _margin(inputs: LossInputs, config: LossConfig) -> Tensor:
-    radii = inputs.anchor_radius, inputs.radius
+    radii = inputs.radius[inputs.anchor], inputs.radius
     return adaptive_margin(*radii, inputs.pair_margin, config.base_margin)
+
+
+def _text_margin(inputs: LossInputs, config: LossConfig) -> Tensor:
+    texts = inputs.texts
+    none = torch.zeros_like(texts.radius)  # a text and its code are no pair of the tree
+    return adaptive_margin(texts.radius, texts.column_radius, none, config.base_margin)
 
 
 def _require_finite(terms: dict[str, Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from naics_job.geometry.lorentz import Curvature, exact_radius
+from naics_job.geometry.light import EXACT_RADIUS
 
 
 class RadiusLoss(nn.Module):
@@ -14,18 +14,14 @@ class RadiusLoss(nn.Module):
     added: it can be reached (the map ends at `max_radius`) and a grown edge does not avoid it.
     """
 
-    def forward(
-        self, radius: Tensor, depth: Tensor, curvature: Curvature, edge: Tensor | float
-    ) -> Tensor:
-        """Mean over codes.
+    def forward(self, radius: Tensor, depth: Tensor, edge: Tensor | float) -> Tensor:
+        """Mean over codes; everything in units of 1 / sqrt(c).
 
         Args:
             radius: distances from the origin, `[code]`.
             depth: edges from the root of the tree, at least 1, `[code]`.
-            curvature: c > 0; receives no gradient.
             edge: geodesic distance that stands for one edge of the tree; receives no gradient.
         """
-        limit = exact_radius(curvature.detach() if isinstance(curvature, Tensor) else curvature)
         length = edge.detach() if isinstance(edge, Tensor) else edge
         error = radius - length * depth
-        return (error.square() + (radius - limit).clamp_min(0).square()).mean()
+        return (error.square() + (radius - EXACT_RADIUS).clamp_min(0).square()).mean()

@@ -6,6 +6,7 @@ from torch.nn.functional import softplus
 
 from naics_job.config.model_schema import LossConfig
 
+SMALLEST = 1e-12  # sum of the changes of an anchor whose list has one kind of relative
 RANKING_DEPTH = 10  # the term follows NDCG at this depth
 
 
@@ -15,7 +16,8 @@ class LambdaRankLoss(nn.Module):
     A pair of codes of which one is the nearer relative costs
     |change of NDCG@10 if they swapped places| * softplus((d_near - d_far) / temperature): descent
     moves the nearer relative closer and the other away, most where the order is wrong. The changes
-    of NDCG are constants of the step. Differs from the paper: linear gains, as in the evaluation.
+    of NDCG are constants of the step. Differs from the paper: linear gains, as in the evaluation,
+    and the changes of an anchor are scaled to sum 1, so that the term does not grow with the list.
 
     A swap changes NDCG@10 only if one of the two is among the ten nearest, so the pairs are
     `[batch, 10, code]` and not `[batch, code, code]`.
@@ -38,7 +40,8 @@ class LambdaRankLoss(nn.Module):
         top, weight, sign = _swaps(distance.detach(), relevance, used)
         near = distance.gather(1, top)[:, :, None]  # [batch, k, 1]
         gap = sign * (near - distance[:, None, :]) / self.temperature  # [batch, k, code]
-        return (weight * softplus(gap)).sum() / distance.shape[0]
+        per_anchor = (weight * softplus(gap)).sum((1, 2)) / weight.sum((1, 2)).clamp_min(SMALLEST)
+        return per_anchor.mean()
 
 
 @torch.no_grad()

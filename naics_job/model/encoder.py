@@ -1,12 +1,14 @@
-"""One frozen base encoder, one LoRA adapter per channel: token lists in, channel features out."""
+"""One frozen base encoder with a LoRA adapter: token lists in, text features out."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from naics_job.config.data_schema import ChannelTokens
 from naics_job.config.model_schema import ModelConfig
@@ -14,7 +16,8 @@ from naics_job.data.contracts import CHANNELS
 from naics_job.data.tokens import Ragged
 from naics_job.errors import ConfigError
 from naics_job.model.grouping import (
-    concatenated,
+    BLOCK_COST_BF16,
+    BLOCK_COST_TOKENS,
     distinct_texts,
     length_blocks,
     padded_ids,
@@ -26,14 +29,13 @@ from naics_job.model.transformer import (
     activate,
     adapted_layers,
     adapter_parameters,
-    add_adapters,
-    encoder_shape,
+    add_adapter,
     load_transformer,
-    merged_tensors,
 )
 from naics_job.model.weights import BaseWeights, max_positions
 from naics_job.taxonomy.tree import BoolArray, IntArray
 
+ADAPTER = "text"
 Progress = Callable[[int, int], None]  # tokens done, tokens in all
 
 
@@ -51,28 +53,29 @@ def check_max_tokens(max_tokens: ChannelTokens, limit: int) -> None:
             raise ConfigError(message, f"set {key} to {limit} or less")
 
 
-class ChannelEncoder(nn.Module):
-    """Four LoRA adapters (Hu et al. 2021, arXiv:2106.09685) on one copy of a frozen encoder.
+class TextEncoder(nn.Module):
+    """One LoRA adapter (Hu et al. 2021, arXiv:2106.09685) on a frozen encoder.
 
-    Only the adapters are in `state_dict()`: the base is named by its checksum, not saved again.
-    Each distinct text of a call is encoded once, in blocks of similar length; empty ones never.
+    All channels and all queries share it: a text means the same wherever it stands, so a text is
+    encoded once, and the trained encoder can be exported as one. Only the adapter is in
+    `state_dict()`: the base is named by its checksum, not saved again. Each distinct text of a call
+    is encoded once, in blocks of similar length; empty ones never.
     """
 
     transformer: Any  # PreTrainedModel
 
-    def __init__(self, weights: BaseWeights, config: ModelConfig) -> None:
+    def __init__(self, weights: BaseWeights, config: ModelConfig, bf16: bool = False) -> None:
         super().__init__()
-        self.base_sha256 = weights.sha256
+        self.base_sha256, self.bf16 = weights.sha256, bf16
         self.transformer = load_transformer(weights.folder)
         self.max_length = max_positions(weights.folder)  # tokens
         self.hidden_size = int(self.transformer.config.hidden_size)
         self.pad_id = int(self.transformer.config.pad_token_id or 0)
-        self.shape = encoder_shape(self.transformer)
         self._noise = TextNoise()
-        add_adapters(self.transformer, CHANNELS, config.lora, self._noise)
+        add_adapter(self.transformer, ADAPTER, config.lora, self._noise)
         self._layers = adapted_layers(self.transformer)
         self._active: tuple[str, ...] = ()
-        self._activate(())
+        self._activate((ADAPTER,))
         if config.gradient_checkpointing:
             settings = {"use_reentrant": False, "context_fn": self._recompute_contexts}
             self.transformer.activation_checkpointing_enable(settings)
@@ -82,79 +85,62 @@ class ChannelEncoder(nn.Module):
         self.train_adapters(True)
 
     def forward(
-        self, tokens: Mapping[str, Ragged], noise: StepNoise | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Features `[code, channel, hidden]` float32 with the adapters, present `[code, channel]`.
+        self,
+        tokens: Ragged,
+        noise: StepNoise | None = None,
+        parts: int = 1,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Mean-pooled features `[text, hidden]` float32; 0 for an empty text.
 
         Args:
-            tokens: per channel the token lists of the same codes; a channel may be left out.
-                Features of an empty list are 0 and `present` is False there.
+            tokens: of the texts.
             noise: of the step; dropout in training reads it. Equal texts have the same masks.
+            parts: pieces that the texts are encoded in. With more than one, each piece is encoded
+                again for its gradients (GradCache, Gao et al. 2021, arXiv:2101.06983), so a step
+                holds the activations of one piece, and its result is that of one piece.
+            progress: called after each block with the tokens done and the tokens in all.
 
         Raises:
-            ConfigError: a list is longer than the base encoder takes.
+            ConfigError: a text is longer than the base encoder takes.
         """
         self._check_lengths(tokens)
-        pooled: list[Tensor] = []
-        index = np.full((_num_rows(tokens), len(CHANNELS)), -1, dtype=np.int64)
-        offset = 0
-        unused: list[nn.Parameter] = []
-        for column, channel in enumerate(CHANNELS):
-            texts = distinct_texts(tokens[channel]) if channel in tokens else None
-            if texts is None or len(texts.rows) == 0:
-                unused += [value for _, value in adapter_parameters(self.transformer, channel)]
-                continue
-            with self._adapters((channel,)):
-                pooled.append(self._encode(tokens[channel], texts.rows, noise))
-            index[:, column] = np.where(texts.index < 0, -1, texts.index + offset)
-            offset += len(texts.rows)
+        texts = distinct_texts(tokens)
+        rows = np.array_split(texts.rows, max(1, min(parts, len(texts.rows))))
+        encode = partial(self._encode, tokens, noise=noise, progress=progress)
+        if len(rows) > 1 and torch.is_grad_enabled():
+            pooled = [
+                checkpoint(encode, part, use_reentrant=False, preserve_rng_state=False)
+                for part in rows
+            ]
+        else:
+            pooled = [encode(part) for part in rows]
         empty = self._device_zeros(1)
-        if torch.is_grad_enabled():
-            # data parallel training waits for a gradient of every parameter, so an adapter that
-            # had no text in this step gets a gradient of 0
-            empty = empty + 0.0 * sum(value.sum() for value in unused)
-        return self._scatter(torch.cat([*pooled, empty]), index)
+        if torch.is_grad_enabled() and not len(texts.rows):
+            empty = empty + self.adapter_zero()
+        at = torch.from_numpy(texts.index).to(empty.device)
+        every = torch.cat([*pooled, empty])
+        return every[at % len(every)]
 
-    @torch.no_grad()
-    def encode_frozen(
-        self, tokens: Mapping[str, Ragged], progress: Progress | None = None, bf16: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """What `forward` returns while the adapters are still zero, without gradients.
-
-        Args:
-            tokens: as for `forward`; equal texts are encoded once across channels too.
-            progress: called after each block with the tokens done and the tokens in all.
-            bf16: multiply in bfloat16; twice as fast on processors that have it, see
-                benchmarks/README.md for the difference.
-        """
-        self._check_lengths(tokens)
-        present = [column for column, channel in enumerate(CHANNELS) if channel in tokens]
-        everything = concatenated([tokens[CHANNELS[column]] for column in present])
-        texts = distinct_texts(everything)
-        index = np.full((_num_rows(tokens), len(CHANNELS)), -1, dtype=np.int64)
-        index[:, present] = texts.index.reshape(len(present), -1).T
-        device = self._device_zeros(0).device.type
-        with self._adapters(()), torch.autocast(device, torch.bfloat16, enabled=bf16):
-            pooled = self._encode(everything, texts.rows, progress=progress)
-        return self._scatter(torch.cat([pooled, self._device_zeros(1)]), index)
+    @contextmanager
+    def without_adapters(self) -> Iterator[None]:
+        """Encode as the frozen encoder does."""
+        with self._adapters(()):
+            yield
 
     def train_adapters(self, on: bool) -> None:
-        """Let the adapters collect gradients, all four together, or freeze them."""
+        """Let the adapter collect gradients, or freeze it."""
         for _, parameter in self.lora_parameters():
             parameter.requires_grad_(on)
 
     def lora_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Named parameters of the four adapters; the base has none that train."""
+        """Named parameters of the adapter; the base has none that train."""
         return adapter_parameters(self.transformer)
 
-    def merged(self) -> dict[str, Tensor]:
-        """The weights as they are now, merged for a `LightEncoder`."""
-        return merged_tensors(self.transformer, CHANNELS)
-
     def adapter_zero(self) -> Tensor:
-        """A scalar 0 that depends on every adapter.
+        """A scalar 0 that depends on the whole adapter.
 
-        Added to the loss of a step that uses cached features, it gives the adapters a gradient of
+        Added to the loss of a step that uses cached features, it gives the adapter a gradient of
         0, which data parallel training waits for.
         """
         return 0.0 * torch.stack([value.sum() for _, value in self.lora_parameters()]).sum()
@@ -168,7 +154,7 @@ class ChannelEncoder(nn.Module):
     ) -> Tensor:
         """Mean-pooled features `[len(rows), hidden]` of the texts `rows`, adapters as they are."""
         lengths = np.asarray(tokens.lengths)[rows]
-        blocks = length_blocks(lengths)
+        blocks = length_blocks(lengths, BLOCK_COST_BF16 if self.bf16 else BLOCK_COST_TOKENS)
         pooled, done = [], 0
         for block in blocks:
             with self._masked_by(self._noise_of(tokens, rows[block], noise)):
@@ -184,27 +170,21 @@ class ChannelEncoder(nn.Module):
     def _encode_block(self, ids: IntArray, mask: BoolArray) -> Tensor:
         """Masked mean `[text, hidden]` over the tokens of one padded block `[text, token]`."""
         device = self._device_zeros(0).device
-        batch = torch.from_numpy(ids).to(device)
-        if mask.all():  # attention without a mask takes a faster kernel
-            hidden: Tensor = self.transformer(input_ids=batch).last_hidden_state
-            return hidden.float().mean(dim=1)  # [text, token, hidden] -> [text, hidden]
-        real = torch.from_numpy(mask).to(device)
-        hidden = self.transformer(input_ids=batch, attention_mask=real.long()).last_hidden_state
+        batch, real = torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+        with torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            if mask.all():  # attention without a mask takes a faster kernel
+                hidden: Tensor = self.transformer(input_ids=batch).last_hidden_state
+                return hidden.float().mean(dim=1)  # [text, token, hidden] -> [text, hidden]
+            hidden = self.transformer(input_ids=batch, attention_mask=real.long()).last_hidden_state
         weight = real[..., None].float() / real.sum(1)[:, None, None]  # [text, token, 1]
         return (hidden.float() * weight).sum(dim=1)
 
-    def _scatter(self, pooled: Tensor, index: IntArray) -> tuple[Tensor, Tensor]:
-        """Rows `index` `[code, channel]` of `pooled`, whose last row is that of a missing text."""
-        at = torch.from_numpy(index).to(pooled.device)
-        return pooled[at % len(pooled)], at >= 0
-
-    def _check_lengths(self, tokens: Mapping[str, Ragged]) -> None:
-        for channel, ragged in tokens.items():
-            longest = int(ragged.lengths.max(initial=0))
-            if longest > self.max_length:
-                key = f"data_loader.tokenization.max_tokens.{channel}"
-                message = f"a text of {longest} tokens is longer than the base encoder takes"
-                raise ConfigError(message, f"set {key} to {self.max_length} or less")
+    def _check_lengths(self, tokens: Ragged) -> None:
+        longest = int(tokens.lengths.max(initial=0))
+        if longest > self.max_length:
+            message = f"a text of {longest} tokens is longer than the base encoder takes"
+            key = "data_loader.tokenization.max_tokens"
+            raise ConfigError(message, f"set {key}.* to {self.max_length} or less")
 
     def _device_zeros(self, rows: int) -> Tensor:
         weight: Tensor = next(self.transformer.parameters())
@@ -252,12 +232,6 @@ class ChannelEncoder(nn.Module):
         recomputation would run with those and give wrong gradients without a word.
         """
         return nullcontext(), self._as_now(self._active, self._noise.current)
-
-
-def _num_rows(tokens: Mapping[str, Ragged]) -> int:
-    counts = {len(ragged.lengths) for ragged in tokens.values()}
-    assert len(counts) == 1, "channels hold different numbers of codes"
-    return counts.pop()
 
 
 def _keep_adapters(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:

@@ -1,9 +1,9 @@
-"""Channel features of the frozen encoder, computed once per data set and kept on disk."""
+"""Features of every text, encoded once per data set and kept on disk; codes made of them."""
 
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -14,11 +14,10 @@ from torch import Tensor
 
 from naics_job.config.data_schema import TokenizationConfig
 from naics_job.data.contracts import CHANNELS
-from naics_job.data.query_tokens import QUERY_CHANNELS
-from naics_job.data.query_views import TITLE, QueryDraw, QueryViews
 from naics_job.data.tokens import Ragged, TokenStore
 from naics_job.errors import DataError
-from naics_job.model.encoder import ChannelEncoder, Progress
+from naics_job.model.encoder import Progress, TextEncoder
+from naics_job.model.grouping import concatenated
 from naics_job.model.tensor_file import write_tensors
 from naics_job.observability.logs import event
 from naics_job.storage.files import (
@@ -30,99 +29,220 @@ from naics_job.storage.files import (
     write_manifest,
 )
 from naics_job.storage.node_cache import NodeCache, Object
+from naics_job.taxonomy.tree import IntArray
 
 log = logging.getLogger(__name__)
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+SMALLEST_LENGTH = 1e-12
+EXCLUDED = CHANNELS.index("excluded")
 
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """Features of every code; views differ only where a text is too long to be encoded whole.
+    """Features of every text of every code, each of length 1; 0 where a text is missing.
 
     Attributes:
-        base: view 0, `[code, channel, hidden]` float32, 0 where the channel is missing.
-        present: `[code, channel]` bool.
-        extra: features of the further views of long texts, `[row, hidden]`.
-        extra_row: row of `extra` in views 1, 2, ...: `[view - 1, code, channel]` int32, -1 where
-            the view is view 0.
-        query: features of the query texts but the titles, `[row, hidden]`, see `data.query_views`.
-        query_start: first row of `query` of each code, `[code + 1]` int64.
+        title, description: `[code, hidden]` float32.
+        item: of the index items one by one, `[item, hidden]`.
+        item_start: first item of each code, `[code + 1]` int64.
+        exclusion: of the sentences that say what a code is not, `[sentence, hidden]`.
+        exclusion_start: first sentence of each code, `[code + 1]` int64.
+        query: of the texts that are asked besides titles and items, `[text, hidden]`.
+        labelled: of the user's own texts, `[text, hidden]`.
+        labelled_code: which code each of those has, `[text]` int64.
     """
 
-    base: Tensor
-    present: Tensor
-    extra: Tensor
-    extra_row: Tensor
+    title: Tensor
+    description: Tensor
+    item: Tensor
+    item_start: Tensor
+    exclusion: Tensor
+    exclusion_start: Tensor
     query: Tensor
-    query_start: Tensor
+    labelled: Tensor
+    labelled_code: Tensor
 
-    @property
-    def num_views(self) -> int:
-        """Views to choose from, at least 1."""
-        return len(self.extra_row) + 1
+    def asked(self, texts: Tensor, lengths: Tensor) -> Tensor:
+        """Features `[query, hidden]` of length 1 of queries made of one or several texts.
 
-    def rows(self, positions: Tensor, view: int) -> tuple[Tensor, Tensor]:
-        """Features `[code, channel, hidden]` and presence `[code, channel]` of some codes.
+        The encoder's mean over the tokens of a mixture is close to the mean of the means of its
+        parts, each weighted by its tokens.
 
         Args:
-            positions: codes as positions, `[code]` int64.
-            view: any number from 0 up; views repeat after `num_views`.
+            texts: numbers of texts as in `data.query_pool`, `[query, any]`, -1 where none.
+            lengths: tokens of every text, `[text]`.
         """
-        features = self.base[positions]
-        view %= self.num_views
-        if view:
-            row = self.extra_row[view - 1, positions].long()  # [code, channel]
-            other = row >= 0
-            features[other] = self.extra[row[other]]
-        return features, self.present[positions]
-
-    def queries(self, draw: QueryDraw) -> tuple[Tensor, Tensor]:
-        """Features `[query, channel, hidden]` and presence `[query, channel]` of query texts.
-
-        Each text stands in every channel that a search reads it as.
-        """
-        codes = torch.from_numpy(draw.codes).to(self.base.device)
-        number = torch.from_numpy(draw.numbers).to(self.base.device)
-        text = self.base[codes, CHANNELS.index("title")]  # [query, hidden]
-        item = number != TITLE
-        text[item] = self.query[self.query_start[codes[item]] + number[item] - 1]
-        columns = [CHANNELS.index(channel) for channel in QUERY_CHANNELS]
-        features = text.new_zeros((len(draw), len(CHANNELS), text.shape[1]))
-        features[:, columns] = text[:, None]
-        present = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
-        present[:, columns] = True
-        return features, present
+        start, total = 0, self.title.new_zeros((len(texts), self.title.shape[1]))
+        for part in (self.title, self.item, self.query, self.labelled):
+            inside = (texts >= start) & (texts < start + len(part))
+            row, column = inside.nonzero(as_tuple=True)
+            number = texts[row, column]
+            total.index_add_(0, row, part[number - start] * lengths[number, None])
+            start += len(part)
+        return unit(total)
 
     def to(self, device: torch.device | str) -> "FrozenFeatures":
         """The same features on another device."""
         return FrozenFeatures(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
-    def single_view(self, base: Tensor) -> "FrozenFeatures":
-        """The same codes with features `base` `[code, channel, hidden]` in every view."""
-        no_rows = self.extra_row[:0]
-        return replace(self, base=base, extra=base[:0, 0], extra_row=no_rows)
+
+class CodeFeatures:
+    """The channels of codes, put together from the features of their texts.
+
+    Args:
+        features: of the texts.
+        mask: what may be shown: `title` and `description` `[code]`, `item` and `exclusion` by
+            number, all bool. None shows everything.
+    """
+
+    def __init__(self, features: FrozenFeatures, mask: "ShownTexts | None" = None) -> None:
+        self.features = features
+        self.shown = mask or ShownTexts.everything(features)
+
+    def channels(self, codes: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Features `[row, channel, hidden]` of length 1 or 0, presence `[row, channel]` bool.
+
+        Args:
+            codes: positions `[row]` int64.
+            hidden: index items left out, `[item]` bool.
+        """
+        parts, shown = self.features, self.shown
+        items = shown.item if hidden is None else shown.item & ~hidden
+        columns = (
+            parts.title[codes] * shown.title[codes, None],
+            parts.description[codes] * shown.description[codes, None],
+            unit(_segment_sums(parts.item, parts.item_start, codes, items)),
+            unit(_segment_sums(parts.exclusion, parts.exclusion_start, codes, shown.exclusion)),
+        )
+        features = torch.stack(columns, dim=1)
+        return features, features.abs().amax(dim=2) > 0
+
+    def labelled(self, codes: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Sum over the user's texts of a code / (their number + 1), `[row, hidden]`.
+
+        One text of a code counts half, many count in full.
+
+        Args:
+            codes: positions `[row]` int64.
+            hidden: of those texts the ones left out, `[text]` bool.
+        """
+        parts = self.features
+        shown = torch.ones_like(parts.labelled[:, 0]) if hidden is None else (~hidden).float()
+        size = len(parts.title)
+        total = parts.title.new_zeros((size, parts.title.shape[1]))
+        total.index_add_(0, parts.labelled_code, parts.labelled * shown[:, None])
+        count = parts.title.new_zeros(size).index_add(0, parts.labelled_code, shown)
+        mean: Tensor = (total / (count + 1)[:, None])[codes]
+        return mean
+
+
+@dataclass(frozen=True)
+class ShownTexts:
+    """Which texts of the codes may be read; bool by number."""
+
+    title: Tensor
+    description: Tensor
+    item: Tensor
+    exclusion: Tensor
+
+    @classmethod
+    def everything(cls, features: FrozenFeatures) -> "ShownTexts":
+        """Every text."""
+        names = ("title", "description", "item", "exclusion")
+        parts = {name: getattr(features, name)[:, 0] for name in names}
+        return cls(
+            **{name: torch.ones_like(part, dtype=torch.bool) for name, part in parts.items()}
+        )
+
+    def to(self, device: torch.device | str) -> "ShownTexts":
+        """The same on another device."""
+        return ShownTexts(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
+def unit(features: Tensor) -> Tensor:
+    """Features scaled to length 1, as the base encoder was trained to be used; 0 stays 0."""
+    return torch.nn.functional.normalize(features.float(), dim=-1, eps=SMALLEST_LENGTH)
+
+
+def text_direction(features: Tensor, present: Tensor, others: Tensor | float = 0.0) -> Tensor:
+    """What codes are by their words, `[row, hidden]`: the mean of the channels that say so.
+
+    Title, description and examples; never the exclusions, which say what a code is not. A code
+    that has none of them is read by its exclusions, which is all there is.
+
+    Args:
+        features: `[row, channel, hidden]` of length 1 or 0.
+        present: `[row, channel]` bool.
+        others: added to the sum of the channels, `[row, hidden]`.
+    """
+    weight = present.float()
+    says = weight[:, :EXCLUDED].sum(dim=1, keepdim=True) > 0
+    weight = torch.where(says, weight * _ones_but(EXCLUDED, weight), weight)
+    return unit((features * weight[..., None]).sum(dim=1) + others)
+
+
+def _ones_but(column: int, like: Tensor) -> Tensor:
+    ones = like.new_ones(like.shape[1])
+    ones[column] = 0.0
+    return ones
+
+
+def _segment_sums(values: Tensor, start: Tensor, codes: Tensor, shown: Tensor) -> Tensor:
+    """Sums `[row, hidden]` over the shown segments of each code."""
+    count = start[codes + 1] - start[codes]
+    row = torch.repeat_interleave(torch.arange(len(codes), device=codes.device), count)
+    first = torch.cumsum(count, 0) - count
+    segment = torch.arange(len(row), device=codes.device) - first[row] + start[codes][row]
+    picked = values[segment] * shown[segment, None]
+    return values.new_zeros((len(codes), values.shape[1])).index_add(0, row, picked)
+
+
+@dataclass(frozen=True)
+class AskedTexts:
+    """What is encoded besides the texts of the codes.
+
+    Attributes:
+        asked: texts that training asks.
+        labelled: the user's own, which are asked and also say what their codes are.
+        labelled_code: positions of their codes `[text]` int64.
+    """
+
+    asked: Ragged
+    labelled: Ragged
+    labelled_code: IntArray
+
+    @property
+    def digest(self) -> str:
+        """Of all tokens and codes, 64 hex digits."""
+        parts = (self.asked.ids, self.asked.lengths, self.labelled.ids, self.labelled.lengths)
+        return hashlib.sha256(
+            b"|".join(part.tobytes() for part in (*parts, self.labelled_code))
+        ).hexdigest()
+
+    def only_labelled(self) -> "AskedTexts":
+        """Without the texts that are only asked."""
+        none = Ragged(self.asked.ids[:0], self.asked.lengths[:0])
+        return AskedTexts(none, self.labelled, self.labelled_code)
 
 
 def features_digest(
-    store_digest: str, base_sha256: str, config: TokenizationConfig, bf16: bool
+    store_digest: str, queries_digest: str, base_sha256: str, config: TokenizationConfig, bf16: bool
 ) -> str:
     """Content address of a feature cache: 64 hex digits.
 
-    `store_digest` covers the texts, the tokenizer and the seed of the views.
+    `store_digest` covers the texts of the codes and the tokenizer.
     """
-    content = [SCHEMA_VERSION, store_digest, base_sha256, asdict(config), bf16]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    facts = [SCHEMA_VERSION, store_digest, queries_digest, base_sha256, asdict(config), bf16]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def open_or_compute(
-    encoder: ChannelEncoder,
+    encoder: TextEncoder,
     store: TokenStore,
+    queries: AskedTexts,
     config: TokenizationConfig,
     folder: str,
-    queries: QueryViews,
     progress: Progress | None = None,
-    *,
-    bf16: bool = False,
 ) -> FrozenFeatures:
     """Read the features of these texts from `folder`, or encode them and save them there.
 
@@ -131,84 +251,60 @@ def open_or_compute(
     Args:
         encoder: its adapters do not matter.
         store: the token lists of every code; its cache of this node serves the features too.
-        config: token limits and the number of views.
+        queries: the texts that are read besides those of the codes.
+        config: token limits.
         folder: folder or URL; the file is `<digest>.safetensors`.
-        queries: the short texts to encode besides.
         progress: called with the tokens done and in all while encoding.
-        bf16: encode in bfloat16.
     """
-    digest = features_digest(store.digest, encoder.base_sha256, config, bf16)
+    digest = features_digest(
+        store.digest, queries.digest, encoder.base_sha256, config, encoder.bf16
+    )
     url = join(folder, f"{digest}.safetensors")
-    num_views, num_codes = config.frozen_views, len(store.is_long(CHANNELS[0]))
+    num_codes = len(store.segments["title"].segment_start) - 1
     try:
-        shape = (num_codes, len(CHANNELS), encoder.hidden_size)
-        features = _read(url, shape, num_views, store.cache)
+        features = _read(url, (num_codes, encoder.hidden_size), store.cache)
     except DataError as error:
         event(log, logging.WARNING, "features.rebuilt", url=url, reason=str(error.args[0]))
         features = None
     if features is not None:
-        event(log, logging.INFO, "features.read", url=url, codes=num_codes, views=num_views)
+        event(log, logging.INFO, "features.read", url=url, codes=num_codes)
         return features
-    features = compute(encoder, store, num_views, queries, progress, bf16=bf16)
+    with torch.no_grad(), encoder.without_adapters():
+        features = compute(encoder, store, queries, progress).to("cpu")  # as when they are read
     inputs = {"tokens": store.digest, "base": encoder.base_sha256}
     _write(url, features, inputs, digest)
     return features
 
 
+@torch.no_grad()
 def compute(
-    encoder: ChannelEncoder,
+    encoder: TextEncoder,
     store: TokenStore,
-    num_views: int,
-    queries: QueryViews,
+    queries: AskedTexts,
     progress: Progress | None = None,
-    *,
-    bf16: bool = False,
 ) -> FrozenFeatures:
-    """Encode view 0 of every code, the further views of long texts only, then the query texts."""
-    long_texts = [store.is_long(channel) for channel in CHANNELS]
-    everyone = np.arange(len(long_texts[0]))
-    passes = [{channel: store.view(channel, everyone, 0) for channel in CHANNELS}]
-    extra_row = np.full((num_views - 1, len(everyone), len(CHANNELS)), -1, dtype=np.int32)
-    count = 0
-    for view in range(1, num_views):
-        for column, channel in enumerate(CHANNELS):
-            codes = np.flatnonzero(long_texts[column])
-            if len(codes) == 0:
-                continue
-            passes.append({channel: store.view(channel, codes, view)})
-            extra_row[view - 1, codes, column] = np.arange(count, count + len(codes))
-            count += len(codes)
-    items, query_start = queries.items()
-    passes.append({QUERY_CHANNELS[0]: items})
-    meter = _Meter(passes, progress)
-    base, present = encoder.encode_frozen(passes[0], meter.start(0), bf16)
-    extra = [base.new_zeros((0, encoder.hidden_size))]
-    for number, tokens in enumerate(passes[1:], start=1):
-        features, _ = encoder.encode_frozen(tokens, meter.start(number), bf16)
-        extra.append(features[:, CHANNELS.index(next(iter(tokens)))])
+    """Encode every text once with the adapters as they are."""
+    parts = [store.texts("title"), store.texts("description")]
+    parts += [store.single_texts("examples"), store.single_texts("excluded")]
+    parts += [queries.asked, queries.labelled]
+    every = unit(encoder(concatenated(parts), progress=progress))
+    encoded = torch.split(every, [len(part.lengths) for part in parts])
+    empty = encoded[0][:0]
+    starts = [
+        torch.from_numpy(np.asarray(store.segments[channel].segment_start)).to(empty.device)
+        for channel in ("examples", "excluded")
+    ]
     return FrozenFeatures(
-        base=base,
-        present=present,
-        extra=torch.cat(extra[:-1]),
-        extra_row=torch.from_numpy(extra_row).to(base.device),
-        query=extra[-1],
-        query_start=torch.from_numpy(query_start).to(base.device),
+        title=encoded[0].contiguous(),
+        description=encoded[1].contiguous(),
+        item=encoded[2].contiguous(),
+        item_start=starts[0],
+        exclusion=encoded[3].contiguous(),
+        exclusion_start=starts[1],
+        query=encoded[4].contiguous(),
+        labelled=encoded[5].contiguous(),
+        labelled_code=torch.from_numpy(queries.labelled_code).to(empty.device),
     )
-
-
-class _Meter:
-    """Progress of several passes as one; equal texts within a pass count once they are done."""
-
-    def __init__(self, passes: list[dict[str, Ragged]], progress: Progress | None) -> None:
-        self.totals = [sum(int(r.lengths.sum()) for r in tokens.values()) for tokens in passes]
-        self.progress = progress
-
-    def start(self, number: int) -> Progress | None:
-        report = self.progress
-        if report is None:
-            return None
-        before, own = sum(self.totals[:number]), self.totals[number]
-        return lambda done, total: report(before + own * done // max(1, total), sum(self.totals))
 
 
 def _write(url: str, features: FrozenFeatures, inputs: dict[str, str], digest: str) -> None:
@@ -216,7 +312,7 @@ def _write(url: str, features: FrozenFeatures, inputs: dict[str, str], digest: s
     manifest = Manifest(
         file=url.rsplit("/", 1)[-1],
         sha256=sha256,
-        rows=len(features.base),
+        rows=len(features.title),
         schema_version=SCHEMA_VERSION,
         source="frozen encoder",
         inputs=inputs,
@@ -240,9 +336,7 @@ def read_features(url: str, sha256: str, cache: NodeCache) -> FrozenFeatures:
         raise DataError(f"{url} holds no features: {error}", hint) from error
 
 
-def _read(
-    url: str, shape: tuple[int, ...], num_views: int, cache: NodeCache
-) -> FrozenFeatures | None:
+def _read(url: str, shape: tuple[int, ...], cache: NodeCache) -> FrozenFeatures | None:
     """Read and check a file of features, None when there is none.
 
     Raises:
@@ -254,6 +348,6 @@ def _read(
     if manifest is None:
         raise DataError(f"{url} is damaged or has no manifest", "it is computed again")
     features = read_features(url, manifest.sha256, cache)
-    if tuple(features.base.shape) != shape or features.num_views != num_views:
-        raise DataError(f"{url} holds other codes or views", "it is computed again")
+    if tuple(features.title.shape) != shape:
+        raise DataError(f"{url} holds other codes", "it is computed again")
     return features

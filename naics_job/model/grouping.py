@@ -11,6 +11,7 @@ from naics_job.taxonomy.tree import BoolArray, IntArray
 # What starting one more block costs, as the number of tokens that take as long to encode: about
 # 4 ms of operator calls against 0.1-0.3 ms per token on a CPU.
 BLOCK_COST_TOKENS = 32
+BLOCK_COST_BF16 = 128  # the same where the frozen weights are cast to bfloat16 for each block
 MAX_BLOCK_TOKENS = 8192  # padded; bounds activation memory, larger blocks are not faster
 
 

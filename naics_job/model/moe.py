@@ -19,13 +19,16 @@ class Mixture:
     load: Tensor  # [expert] share of the code-to-expert assignments
 
 
-def expert_statistics(gates: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Importance and load `[expert]`, each of sum 1, of the gates `[code, expert]`.
+def expert_statistics(gates: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Importance and load `[expert]`, each of sum 1.
 
-    With the gates of the global batch these are the global statistics. Only importance has a
+    With the rows of the global batch these are the global statistics. Only importance has a
     gradient.
+
+    Args:
+        gates: `[code, expert]`.
+        chosen: the experts of each code, `[code, k]`.
     """
-    chosen = gates.detach().topk(top_k, dim=1).indices  # [code, k]
     counts = torch.bincount(chosen.flatten(), minlength=gates.shape[1]).to(gates.dtype)
     return gates.sum(0) / max(1, len(gates)), counts / max(1, chosen.numel())
 
@@ -48,16 +51,21 @@ class Router(nn.Module):
 class MixtureOfExperts(nn.Module):
     """Top-k of n two-layer experts (Shazeer et al. 2017, arXiv:1701.06538).
 
-    Differs from the paper: the gates have no noise (the load balancing loss spreads the codes);
-    the weights are the top-k probabilities scaled to sum 1 (for k = 1 the probability itself, as
-    in Switch, else the router would get no gradient from the task); every expert's last layer
-    starts at 0, so the block starts as a residual of 0.
+    Differs from the paper: the gates have no noise; a bias on the choice, moved against the load
+    of every step, keeps all experts in use without a gradient (Wang et al. 2024, arXiv:2408.15664,
+    as in DeepSeek-V3); the weights are the probabilities of the chosen scaled to sum 1 (for k = 1
+    the probability itself, as in Switch, else the router would get no gradient from the task);
+    every expert's last layer starts at 0, so the block starts as a residual of 0.
     """
+
+    bias: Tensor  # [expert], added to the gates where experts are chosen
 
     def __init__(self, in_dim: int, out_dim: int, config: MoeConfig) -> None:
         super().__init__()
         self.top_k, self.num_experts = config.top_k, config.num_experts
         self.router = Router(in_dim, config.num_experts)
+        self.balance_rate = config.balance_rate
+        self.register_buffer("bias", torch.zeros(config.num_experts))
         self.dropout = RowDropout("experts", config.dropout)
         width = config.hidden_dim
         self.into = nn.Parameter(torch.empty(config.num_experts, width, in_dim))
@@ -66,15 +74,22 @@ class MixtureOfExperts(nn.Module):
         self.out_bias = nn.Parameter(torch.zeros(config.num_experts, out_dim))
         nn.init.normal_(self.into, std=in_dim**-0.5)
 
-    def forward(self, x: Tensor, noise: RowNoise | None = None) -> Mixture:
+    @torch.no_grad()
+    def balance(self, load: Tensor) -> None:
+        """Move the choice towards experts whose share `load` `[expert]` is below the mean."""
+        self.bias += self.balance_rate * torch.sign(load.mean() - load)
+
+    def forward(self, x: Tensor, counted: Tensor, noise: RowNoise | None = None) -> Mixture:
         """Send each row of `x` `[code, in_dim]` through its top-k experts.
 
         Args:
             x: the codes.
+            counted: rows that the statistics are of, `[code]` bool.
             noise: of the codes; dropout in training reads it.
         """
         gates = self.router(x)  # [code, expert]
-        top, chosen = gates.topk(self.top_k, dim=1)  # [code, k]
+        chosen = (gates.detach() + self.bias).topk(self.top_k, dim=1).indices  # [code, k]
+        top = gates.gather(1, chosen)
         weight = top / top.sum(1, keepdim=True) if self.top_k > 1 else top
         # rows sorted by expert: each expert multiplies its own rows only
         order = chosen.flatten().argsort(stable=True)  # [code * k]
@@ -88,7 +103,7 @@ class MixtureOfExperts(nn.Module):
         parts = [self._out(expert, rows) for expert, rows in enumerate(dropped)]
         weighted = torch.cat(parts).to(x.dtype) * weight.flatten()[order, None]  # [code * k, dim]
         output = x.new_zeros((len(x), self.out.shape[1])).index_add(0, code, weighted)
-        return Mixture(output, gates, *expert_statistics(gates, self.top_k))
+        return Mixture(output, gates, *expert_statistics(gates[counted], chosen[counted]))
 
     def _hidden(self, expert: int, x: Tensor) -> Tensor:
         return nn.functional.gelu(

@@ -18,9 +18,7 @@ from transformers.utils import logging as hf_logging
 
 from naics_job.config.model_schema import LoraConfig
 from naics_job.errors import ConfigError, DataError
-from naics_job.model.light import ACTIVATIONS, EncoderShape
 from naics_job.model.noise import RowNoise
-from naics_job.model.weights import POSITION_OFFSETS
 
 log = logging.getLogger(__name__)
 
@@ -106,39 +104,28 @@ def load_transformer(folder: Path) -> nn.Module:
     return model.requires_grad_(False)
 
 
-def add_adapters(
-    model: nn.Module, names: Sequence[str], config: LoraConfig, noise: TextNoise
-) -> None:
-    """Put one LoRA adapter per name on `model`; they share the weights of the layers they adapt.
-
-    Their dropout reads `noise`.
+def add_adapter(model: nn.Module, name: str, config: LoraConfig, noise: TextNoise) -> None:
+    """Put the LoRA adapter `name` on `model`; its dropout reads `noise`.
 
     Raises:
         ConfigError: `model.lora.target_modules` names no layer of the model.
     """
-
-    def settings() -> PeftLoraConfig:
-        return PeftLoraConfig(
-            r=config.r,
-            lora_alpha=config.alpha,
-            lora_dropout=config.dropout,
-            target_modules=list(config.target_modules),
-            bias="none",
-        )
-
+    settings = PeftLoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=list(config.target_modules),
+        bias="none",
+    )
     try:
-        tuner = LoraModel(model, {names[0]: settings()}, names[0])
-        for name in names[1:]:
-            tuner.peft_config[name] = settings()
-            tuner.inject_adapter(model, name)
+        LoraModel(model, {name: settings}, name)
     except ValueError as error:  # NoMatchingPeftModuleError, or a layer of an unknown kind
         hint = "name linear layers of the encoder, such as query and value"
         targets = list(config.target_modules)
         message = f"model.lora.target_modules={targets} does not fit the base encoder: {error}"
         raise ConfigError(message, hint) from error
     for number, layer in enumerate(adapted_layers(model)):
-        for name in layer.lora_dropout:
-            layer.lora_dropout[name] = TextDropout(f"{number}/{name}", config.dropout, noise)
+        layer.lora_dropout[name] = TextDropout(str(number), config.dropout, noise)
 
 
 def adapted_layers(model: nn.Module) -> tuple[Any, ...]:
@@ -149,27 +136,22 @@ def adapted_layers(model: nn.Module) -> tuple[Any, ...]:
 def activate(layers: Sequence[Any], names: Sequence[str]) -> None:
     """Let exactly the adapters `names` act; none of them: the bare base encoder.
 
-    PEFT's own `set_adapter` and `disable_adapters` also switch `requires_grad` of the adapters that
-    are not active, so the four would not train in one step; setting the list does not.
+    PEFT's own `disable_adapters` also switches `requires_grad`; setting the list does not.
     """
     for layer in layers:
         layer._active_adapter = list(names)
 
 
-def adapter_parameters(model: nn.Module, name: str | None = None) -> list[tuple[str, nn.Parameter]]:
-    """Named parameters of one adapter, or of all."""
+def adapter_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Named parameters of the adapter."""
     keys = (".lora_A.", ".lora_B.", ".lora_embedding_A.", ".lora_embedding_B.")
-    wanted = tuple(f"{key}{name}." if name else key for key in keys)
     parameters = model.named_parameters()
-    return [(path, value) for path, value in parameters if any(k in f"{path}." for k in wanted)]
+    return [(path, value) for path, value in parameters if any(key in path for key in keys)]
 
 
 @torch.no_grad()
-def merged_tensors(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
-    """Tensors of the bare encoder by name; what an adapter changes is there once per adapter.
-
-    The weight of an adapted layer is `<adapter>/<name>`, with that adapter added to it.
-    """
+def merged_tensors(model: nn.Module, name: str) -> dict[str, Tensor]:
+    """Tensors of the bare encoder by name, with the adapter added to the layers it adapts."""
     found = {
         path.replace(".base_layer.", "."): value.detach().cpu()
         for path, value in model.named_parameters()
@@ -177,28 +159,6 @@ def merged_tensors(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
     }
     for path, layer in model.named_modules():
         if isinstance(layer, BaseTunerLayer):
-            base = found.pop(f"{path}.weight")
-            for name in names:
-                delta = cast(Any, layer).get_delta_weight(name)
-                found[f"{name}/{path}.weight"] = base + delta.cpu()
+            delta = cast(Any, layer).get_delta_weight(name).cpu()
+            found[f"{path}.weight"] = found[f"{path}.weight"] + delta
     return found
-
-
-def encoder_shape(model: Any) -> EncoderShape:
-    """What `LightEncoder` has to know besides the tensors.
-
-    Raises:
-        DataError: the encoder has an activation that `LightEncoder` lacks.
-    """
-    config = model.config
-    if config.hidden_act not in ACTIVATIONS:
-        known = ", ".join(ACTIVATIONS)
-        message = f"the base encoder has the activation {config.hidden_act!r}, not one of {known}"
-        raise DataError(message, "choose another model.base_model_name")
-    return EncoderShape(
-        num_layers=config.num_hidden_layers,
-        num_heads=config.num_attention_heads,
-        norm_epsilon=config.layer_norm_eps,
-        first_position=POSITION_OFFSETS[config.model_type],
-        activation=config.hidden_act,
-    )

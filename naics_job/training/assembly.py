@@ -21,6 +21,7 @@ from naics_job.training.callbacks.exporter import ExporterCallback
 from naics_job.training.callbacks.finished import FinishedCallback
 from naics_job.training.callbacks.gradients import GradientNormCallback
 from naics_job.training.callbacks.heartbeat import HeartbeatCallback
+from naics_job.training.callbacks.idle import IdleMechanismsCallback
 from naics_job.training.callbacks.progress import ProgressCallback
 from naics_job.training.callbacks.throughput import ThroughputCallback
 from naics_job.training.exported import ReadingsLogger
@@ -61,7 +62,7 @@ def build_callbacks(
     return Callbacks(
         ThroughputCallback(started),
         CurriculumCallback(),
-        EvaluationCallback(config, job.datamodule.heldout),
+        EvaluationCallback(config, job.datamodule.splits.validation),
         CheckpointCallback(
             Uploader(store, config.checkpoint.max_failures) if is_main() else None,
             config.checkpoint.max_lost_steps,
@@ -82,7 +83,12 @@ def build_trainer(
     With `done` it trains no step; with `events` the cluster is told.
     """
     callbacks: list[pl.Callback] = [HeartbeatCallback(), parts.throughput]
-    callbacks += [parts.curriculum, parts.evaluation, GradientNormCallback()]
+    callbacks += [
+        parts.curriculum,
+        parts.evaluation,
+        GradientNormCallback(),
+        IdleMechanismsCallback(),
+    ]
     if config.training.trainer.get("enable_progress_bar", True):
         callbacks.append(ProgressCallback(parts.throughput))
     if events is not None:
@@ -95,7 +101,7 @@ def build_trainer(
         loggers.append(ReadingsLogger(parts.exporter.readings))
     return make_trainer(
         config,
-        accumulate_grad_batches=job.datamodule.dataset.micro_batches,
+        accumulate_grad_batches=1,  # a step is one batch, encoded in parts: see StepEncoder.parts
         logger=loggers,
         callbacks=[*callbacks, parts.checkpoints],
         plugins=[parts.checkpoints.snapshots],

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from naics_job.checkpoint.manifest import RunManifest
@@ -17,18 +18,30 @@ from naics_job.curriculum.mining import MemoryBank
 from naics_job.curriculum.plan import NegativePlanner
 from naics_job.curriculum.schedule import Borders, Curriculum, Phase
 from naics_job.data.datamodule import NaicsDataModule
+from naics_job.data.extra_texts import extra_texts, usable_extra
+from naics_job.data.labelled import LabelledTexts, read_labelled
+from naics_job.data.masks import training_mask
 from naics_job.data.prepare import NaicsData, load_dataset, prepare_all
+from naics_job.data.query_pool import QueryPool, QuerySampler
 from naics_job.data.query_tokens import QueryTokenizer
-from naics_job.data.query_views import QueryViews
+from naics_job.data.splits import Splits
 from naics_job.data.tokens import TokenStore, load_tokenizer
 from naics_job.distributed import main_first, world_size
 from naics_job.model.embedder import NaicsEmbedder
-from naics_job.model.encoder import ChannelEncoder, check_max_tokens
-from naics_job.model.features import FrozenFeatures, open_or_compute
+from naics_job.model.encoder import TextEncoder, check_max_tokens
+from naics_job.model.features import (
+    AskedTexts,
+    CodeFeatures,
+    FrozenFeatures,
+    ShownTexts,
+    open_or_compute,
+)
+from naics_job.model.lexical import CodeWords
 from naics_job.model.weights import BaseWeights, max_positions, resolve_base
 from naics_job.observability.heartbeat import beat, rest
 from naics_job.observability.logs import event
 from naics_job.storage.files import cache_folder, join
+from naics_job.taxonomy.tree import IntArray
 from naics_job.training.encoding import Sources
 from naics_job.training.module import NaicsModule, Network
 from naics_job.training.provenance import provenance_of
@@ -45,14 +58,15 @@ STAGE_ENDS = {  # phase borders of a run that has one phase only
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run reads: data, base weights, tokens, frozen features, and the encoder on them."""
+    """What a run reads: data, base weights, tokens, texts to ask, frozen features, the encoder."""
 
     data: NaicsData
     base: BaseWeights
     tokens: TokenStore
-    queries: QueryViews
+    queries: QueryPool
     features: FrozenFeatures
-    encoder: ChannelEncoder
+    encoder: TextEncoder
+    labelled: LabelledTexts | None
 
 
 @dataclass(frozen=True)
@@ -92,34 +106,47 @@ def read_inputs(config: Config) -> Inputs:
         DataError: a table is missing, damaged or of other settings.
     """
     data = load_dataset(config)
+    labelled = read_labelled_texts(config, data)
     base = resolve_base(config.model, cache_folder(config.dirs.data_dir) / "models")
     check_max_tokens(config.data_loader.tokenization.max_tokens, max_positions(base.folder))
     tokens = TokenStore.open_or_build(data, base.folder, config.data_loader)
     torch.manual_seed(config.seed)  # of the adapters' first factors
-    encoder = ChannelEncoder(base, config.model)
+    encoder = TextEncoder(base, config.model, bf16=encodes_in_bfloat16(config))
     encoder.to(encoding_device(config))
-    folder = join(config.dirs.data_dir, "features")
-    tokenization = config.data_loader.tokenization
-    queries = build_queries(data, base, tokens, tokenization.query_items)
+    queries = build_queries(data, base, tokens, labelled)
     features = open_or_compute(
         encoder,
         tokens,
-        tokenization,
-        folder,
-        queries,
+        AskedTexts(queries.asked_tokens, queries.labelled_tokens, queries.labelled_code),
+        config.data_loader.tokenization,
+        join(config.dirs.data_dir, "features"),
         FrozenPassReporter(),
-        bf16=encodes_in_bfloat16(config),
     )
     rest()  # the next thing may be to wait until another process has done the same
-    return Inputs(data, base, tokens, queries, features, encoder)
+    return Inputs(data, base, tokens, queries, features, encoder, labelled)
+
+
+def read_labelled_texts(config: Config, data: NaicsData) -> LabelledTexts | None:
+    """The user's own texts, where the settings name them."""
+    url = config.data.labelled_texts
+    return read_labelled(url, data.taxonomy, "data.labelled_texts") if url else None
+
+
+def query_tokenizer(base: BaseWeights, tokens: TokenStore) -> QueryTokenizer:
+    """Reads a free text as a search does: in full, as far as a description goes."""
+    return QueryTokenizer(load_tokenizer(base.folder)[0], tokens.max_tokens["description"])
 
 
 def build_queries(
-    data: NaicsData, base: BaseWeights, tokens: TokenStore, num_items: int
-) -> QueryViews:
-    """The short texts that training asks, tokenized as a search with this model will do it."""
-    tokenizer = QueryTokenizer(load_tokenizer(base.folder)[0], tokens.max_tokens)
-    return QueryViews(data.taxonomy, data.texts, num_items, tokenizer)
+    data: NaicsData,
+    base: BaseWeights,
+    tokens: TokenStore,
+    labelled: LabelledTexts | None,
+) -> QueryPool:
+    """Every text that can be asked; which of them training asks is decided with the splits."""
+    extra = extra_texts(data, labelled)
+    tokenize = query_tokenizer(base, tokens)
+    return QueryPool(data.taxonomy, tokens, extra, tokenize)
 
 
 def build_job(
@@ -137,31 +164,73 @@ def build_job(
         only_phase: stay in this phase from the first step to the last.
     """
     batches = plan_batches(config, world_size(), started.global_batch_size if started else None)
-    datamodule = NaicsDataModule(
-        inputs.data,
-        config,
-        global_batch_size=batches.global_batch_size,
-        micro_batches=batches.micro_batches,
-    )
-    length = plan_length(config.training, datamodule.steps_per_epoch, batches.micro_batches)
+    datamodule = NaicsDataModule(inputs.data, config, global_batch_size=batches.global_batch_size)
+    length = plan_length(config.training, datamodule.steps_per_epoch)
     frozen = Borders.from_dict(started.borders) if started else None  # type: ignore[arg-type]
     borders = Borders.planned(config.curriculum, length.total_steps, frozen)
     if only_phase is not None:
         borders = Borders(length.total_steps, *STAGE_ENDS[only_phase], two_phase=False)
     curriculum = Curriculum(config.curriculum, config.sampling, borders)
+    sources = build_sources(config, inputs, datamodule.splits)
     torch.manual_seed(config.seed)
-    embedder = NaicsEmbedder(config.model, config.loss, inputs.encoder.hidden_size)
+    embedder = build_embedder(config, inputs, sources, datamodule.train)
     taxonomy = inputs.data.taxonomy
-    training = torch.from_numpy(datamodule.train)
-    embedder.center(*(tensor.cpu() for tensor in inputs.features.rows(training, 0)))
-    bank = MemoryBank(datamodule.allowed, config.model.embedding_dim, config.model.moe.num_experts)
+    bank = MemoryBank(datamodule.allowed, embedder.dim, config.model.moe.num_experts)
     clusters = ClusterState(len(taxonomy))
     planner = NegativePlanner(config, datamodule.negatives, bank, clusters)
-    sources = Sources(taxonomy, inputs.tokens, inputs.queries, inputs.features)
-    provenance = provenance_of(inputs.data, inputs.base, datamodule.heldout)
+    held = np.flatnonzero(datamodule.splits.held())
+    labelled = inputs.labelled.sha256 if inputs.labelled is not None else None
+    provenance = provenance_of(inputs.data, inputs.base, held, labelled)
     network = Network(inputs.encoder, embedder, bank, provenance)
-    module = NaicsModule(config, sources, network, planner, curriculum)
+    size = batches.global_batch_size
+    module = NaicsModule(config, sources, network, planner, curriculum, size)
+    module.step_encoder.parts = batches.micro_batches
     return Job(inputs, datamodule, module, length)
+
+
+def build_sources(config: Config, inputs: Inputs, splits: Splits) -> Sources:
+    """What is encoded, with what held-out codes have in common with others taken out."""
+    data, store = inputs.data, inputs.tokens
+    held = splits.held()
+    mask = training_mask(data.taxonomy, data.texts, held)
+    extra = usable_extra(data, mask, inputs.labelled)
+    usable = np.concatenate([mask.title, mask.examples, extra]) & ~held[inputs.queries.answers]
+    validation = np.isin(inputs.queries.answers, splits.validation)
+    parts = (mask.title, mask.description, mask.examples, mask.excluded)
+    shown = ShownTexts(*(torch.from_numpy(part.copy()) for part in parts))
+    size = store.vocabulary_size
+    everything = np.ones_like(mask.examples), np.ones((len(held), 2), dtype=bool)
+    own = np.stack([mask.title, mask.description], axis=1)
+    return Sources(
+        taxonomy=data.taxonomy,
+        tokens=store,
+        queries=QuerySampler(inputs.queries, usable, config.data_loader.queries),
+        validation=QuerySampler(inputs.queries, validation, config.data_loader.queries),
+        features=inputs.features,
+        shown=shown,
+        words=CodeWords(store.segments, size, mask.examples, own),
+        all_words=CodeWords(store.segments, size, *everything),
+    )
+
+
+def build_embedder(
+    config: Config, inputs: Inputs, sources: Sources, train: IntArray
+) -> NaicsEmbedder:
+    """The network at its start: maps centred and words projected on the training codes."""
+    taxonomy = inputs.data.taxonomy
+    embedder = NaicsEmbedder(
+        config.model,
+        config.loss,
+        inputs.encoder.hidden_size,
+        inputs.tokens.vocabulary_size,
+        int(taxonomy.depth.max()),
+    )
+    features = CodeFeatures(inputs.features, sources.shown)
+    embedder.center(*(part.cpu() for part in features.channels(torch.from_numpy(train))))
+    if config.model.lexical_dim:
+        leaves = np.intersect1d(train, taxonomy.six_digit())
+        embedder.lexical.fit(sources.words.counts(leaves))
+    return embedder
 
 
 def trains_on_gpu(config: Config) -> bool:
@@ -178,9 +247,9 @@ def encoding_device(config: Config) -> torch.device:
 
 
 def encodes_in_bfloat16(config: Config) -> bool:
-    """Whether the frozen pass multiplies in bfloat16: as set, or where the device is fast in it."""
-    if config.model.frozen_precision != "auto":
-        return config.model.frozen_precision == "bfloat16"
+    """Whether the encoder multiplies in bfloat16: as set, or where the device is fast in it."""
+    if config.model.encoder_precision != "auto":
+        return config.model.encoder_precision == "bfloat16"
     if encoding_device(config).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return "avx512_bf16" in _cpu_flags()

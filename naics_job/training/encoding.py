@@ -2,68 +2,138 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from naics_job.data.batch import CodeBatch
 from naics_job.data.contracts import CHANNELS
-from naics_job.data.query_views import QueryDraw, QueryViews
+from naics_job.data.query_pool import QueryDraw, QueryPool, QuerySampler
 from naics_job.data.tokens import Ragged, TokenStore
 from naics_job.distributed import gather_rows, is_distributed, share_of
-from naics_job.model.embedder import Encoded, NaicsEmbedder
-from naics_job.model.encoder import ChannelEncoder
-from naics_job.model.features import FrozenFeatures
+from naics_job.model.embedder import BY_ROW, Encoded, NaicsEmbedder, TextInputs
+from naics_job.model.encoder import TextEncoder
+from naics_job.model.features import (
+    AskedTexts,
+    CodeFeatures,
+    FrozenFeatures,
+    ShownTexts,
+    compute,
+    text_direction,
+    unit,
+)
+from naics_job.model.lexical import CodeWords, counted, matrix_entries
 from naics_job.model.noise import StepNoise
-from naics_job.taxonomy.tree import Taxonomy
+from naics_job.taxonomy.tree import IntArray, Taxonomy
 
-EMBED_BLOCK = 256  # codes encoded at a time outside of steps; bounds memory
-
-Features = tuple[Tensor, Tensor]  # [row, channel, hidden] and presence [row, channel]
+EMBED_BLOCK = 2048  # codes embedded at a time outside of steps; bounds memory
+Hidden = tuple[Tensor, Tensor]  # index items `[item]` and the user's texts `[text]` left out, bool
+QUERY_SLOTS = tuple(CHANNELS.index(channel) for channel in ("title", "description"))
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What is encoded: the codes, their tokens, what is asked for, and the frozen features."""
+    """What is encoded: the codes, their tokens, what is asked for, and the frozen features.
+
+    `queries`, `shown` and `words` hold what training may read; `validation` asks the texts of the
+    families that choices are made on, `all_words` holds everything.
+    """
 
     taxonomy: Taxonomy
     tokens: TokenStore
-    queries: QueryViews
+    queries: QuerySampler
+    validation: QuerySampler
     features: FrozenFeatures
+    shown: ShownTexts
+    words: CodeWords
+    all_words: CodeWords
+
+
+@dataclass(frozen=True)
+class EncodedStep:
+    """The codes and the queries of a step, and how the frozen encoder sees the queries."""
+
+    codes: Encoded
+    queries: Encoded
+    frozen_queries: Tensor  # [query, hidden], length 1
+    points: Tensor  # [code + query, dim + 1], of which both are parts
+
+
+def query_inputs(
+    features: Tensor, words: Tensor, lengths: IntArray, title_tokens: int
+) -> TextInputs:
+    """What the embedder reads of free texts: a short one as a title, a longer as a description.
+
+    Args:
+        features: `[text, hidden]` of length 1.
+        words: projected TF-IDF vectors `[text, lexical_dim]`.
+        lengths: tokens of each text, `[text]`.
+        title_tokens: most tokens of a title.
+    """
+    long = torch.from_numpy(np.asarray(lengths) > title_tokens).to(features.device)
+    slots = torch.where(long, QUERY_SLOTS[1], QUERY_SLOTS[0])  # [text]
+    present = torch.nn.functional.one_hot(slots, len(CHANNELS)).bool()
+    channels = features[:, None] * present[..., None]  # [text, channel, hidden]
+    return TextInputs(channels, present, features, words, torch.zeros_like(slots))
+
+
+def query_words(embedder: NaicsEmbedder, tokens: Ragged, device: torch.device) -> Tensor:
+    """Projected TF-IDF vectors `[text, lexical_dim]` of free texts."""
+    ids = torch.from_numpy(np.ascontiguousarray(tokens.ids, dtype=np.int64)).to(device)
+    rows = torch.from_numpy(np.repeat(np.arange(len(tokens.lengths)), tokens.lengths)).to(device)
+    entries = counted(ids, rows, len(embedder.lexical.idf))
+    words: Tensor = embedder.lexical(*entries, len(tokens.lengths))
+    return words
+
+
+def text_words(
+    embedder: NaicsEmbedder, pool: QueryPool, numbers: IntArray, device: torch.device
+) -> Tensor:
+    """Projected TF-IDF vectors `[text, lexical_dim]` of texts of a pool by number."""
+    one = QueryDraw(numbers[:, None], pool.answers[numbers], pool.excluders[numbers])
+    return query_words(embedder, pool.tokens(one), device)
 
 
 class StepEncoder:
-    """Encodes the texts of a step, or of every code, with the network as it is.
+    """Encodes the texts of a step, or every code, with the network as it is.
+
+    Only queries pass through the adapters in a step: the codes stand with the features of the
+    frozen encoder until training ends, and so does the memory of what mining looks at. Encoding
+    them in every step costs several times as much and gains nothing (docs/method.md).
 
     Attributes:
-        features: cached ones, of the frozen encoder or of adapters that rest.
         step_tokens: tokens that went through the encoder in the newest step of this process.
         step_codes: unique codes of the newest step.
     """
 
-    def __init__(self, sources: Sources, encoder: ChannelEncoder, embedder: NaicsEmbedder) -> None:
+    def __init__(self, sources: Sources, encoder: TextEncoder, embedder: NaicsEmbedder) -> None:
         self.num_codes, self.tokens = len(sources.taxonomy), sources.tokens
-        self.queries, self.features = sources.queries, sources.features
+        self.depth = torch.from_numpy(sources.taxonomy.depth.astype(np.int64))
+        self.pool, self.features, self.shown = sources.queries.pool, sources.features, sources.shown
+        self.words, self.all_words = sources.words, sources.all_words
+        self.validation = sources.validation
         self.encoder, self.embedder = encoder, embedder
         self.step_tokens = self.step_codes = 0
-        self._queries_cached = True
+        self.title_tokens = sources.tokens.max_tokens["title"]
+        self.lengths = torch.from_numpy(sources.queries.pool.lengths).float()
+        self.labelled_weight = embedder.labelled_weight
+        self.parts = 1  # pieces that the texts of a step are encoded in
+        shown = CodeFeatures(sources.features, sources.shown)
+        everyone = torch.split(torch.arange(self.num_codes), EMBED_BLOCK)
+        self.code_text = torch.cat(
+            [self._text(shown, part, *shown.channels(part)) for part in everyone]
+        )
 
     def to(self, device: torch.device) -> None:
         """Move the cached features; the network moves with its module."""
-        self.features = self.features.to(device)
-
-    @torch.no_grad()
-    def rest(self) -> None:
-        """Cache features of adapters that have trained and now rest, as after a warm start.
-
-        The network must be in evaluation mode.
-        """
-        self.features = self.features.single_view(self._everyone_through_adapters()[0])
-        self._queries_cached = False  # one adapter per channel: one text, several features
+        self.features, self.shown = self.features.to(device), self.shown.to(device)
+        self.depth, self.lengths = self.depth.to(device), self.lengths.to(device)
+        self.code_text = self.code_text.to(device)
 
     def step(
-        self, codes: CodeBatch, asked: QueryDraw, adapters: bool, noise: StepNoise
-    ) -> tuple[Encoded, Tensor]:
-        """The step's codes, and the points `[query, dim + 1]` of its queries.
+        self, batch: CodeBatch, asked: QueryDraw, adapters: bool, noise: StepNoise
+    ) -> EncodedStep:
+        """The step's codes and queries.
 
         Each process encodes its share of the texts; gradients flow back to the one that did. What
         follows costs about a thousandth of that, so every process does it for all rows: gradients
@@ -71,79 +141,141 @@ class StepEncoder:
         steps on cached features are the same on any number of processes, bit for bit.
 
         Args:
-            codes: the unique codes of the step, of all processes.
-            asked: its queries.
-            adapters: encode through the adapters; else cached features serve.
+            batch: the unique codes of the step, of all processes.
+            asked: its queries; an index item among them is hidden from its code.
+            adapters: encode the queries through the adapters; else cached features serve.
             noise: of the step; a row and a text have the same masks on whichever process.
         """
-        self.step_tokens, self.step_codes = 0, len(codes.codes)
-        parts = (
-            self._codes(codes.codes, codes.epoch, adapters, noise),
-            self._texts(asked, adapters, noise),
+        codes, device = batch.codes, batch.codes.device
+        self.step_tokens, self.step_codes = 0, len(codes)
+        shown = CodeFeatures(self.features, self.shown)
+        inputs = self._inputs(shown, self.words, codes, self._hidden(asked, noise))
+        frozen = self.features.asked(torch.from_numpy(asked.texts).to(device), self.lengths)
+        texts = self._query_inputs(asked, frozen, adapters, noise)
+        together = inputs.then(texts)
+        rows = torch.arange(len(together.depth), device=device)
+        encoded: Encoded = self.embedder(together, noise.of_rows(rows))
+        return EncodedStep(
+            codes=encoded.rows(slice(len(codes))),
+            queries=encoded.rows(slice(len(codes), None)),
+            frozen_queries=frozen,
+            points=encoded.points,
         )
-        features, present = (torch.cat(rows) for rows in zip(*parts, strict=True))
-        if is_distributed() and not adapters:  # a gradient for every parameter on every process
-            features = features + self.encoder.adapter_zero()
-        rows = torch.arange(len(features), device=features.device)
-        encoded: Encoded = self.embedder(features, present, noise.of_rows(rows))
-        num_codes = len(codes.codes)
-        return encoded.first(num_codes), encoded.points[num_codes:]
 
     @torch.no_grad()
-    def everyone(self, device: torch.device) -> Encoded:
-        """Every code with view 0, in the mode the network is in; with adapters once trained."""
-        if self.adapters_trained():
-            features, present = self._everyone_through_adapters()
-        else:
-            rows = torch.arange(self.num_codes, device=device)
-            features, present = self.features.to(device).rows(rows, view=0)
-        encoded: Encoded = self.embedder(features, present)
-        return encoded
+    def everyone(
+        self, features: FrozenFeatures | None = None, without: QueryDraw | None = None
+    ) -> Encoded:
+        """Every code with all its texts, in the mode the network is in.
+
+        Args:
+            features: of the texts; None: the frozen encoder's, as in training.
+            without: queries whose own texts the codes do not show.
+        """
+        whole = CodeFeatures(self.features if features is None else features)
+        hidden = None if without is None else self._asked(without)
+        everyone = torch.arange(self.num_codes, device=self.depth.device)
+        blocks = torch.split(everyone, EMBED_BLOCK)
+        return joined(
+            [self.embedder(self._inputs(whole, self.all_words, part, hidden)) for part in blocks]
+        )
+
+    @torch.no_grad()
+    def adapted_features(self) -> FrozenFeatures:
+        """Features of all texts of the codes by the encoder as it is now: a pass over all texts.
+
+        Where the adapter has not trained, those that are at hand.
+        """
+        if not self.adapters_trained():
+            return self.features
+        texts = AskedTexts(
+            self.pool.asked_tokens, self.pool.labelled_tokens, self.pool.labelled_code
+        )
+        return compute(self.encoder, self.tokens, texts.only_labelled())
+
+    @torch.no_grad()
+    def ask(self, asked: QueryDraw) -> TextInputs:
+        """What the embedder reads of some queries outside of training."""
+        numbers = torch.from_numpy(asked.texts).to(self.depth.device)
+        frozen = self.features.asked(numbers, self.lengths)
+        return self._query_inputs(asked, frozen, adapters=False, noise=None)
 
     def adapters_trained(self) -> bool:
-        """Whether an adapter differs from its start, where its second factor is 0."""
+        """Whether the adapter differs from its start, where its second factor is 0."""
         named = self.encoder.lora_parameters()
         return any(bool(value.any()) for name, value in named if "lora_B" in name)
 
-    def _codes(self, positions: Tensor, epoch: int, adapters: bool, noise: StepNoise) -> Features:
-        if not adapters:
-            return self.features.rows(positions, epoch)
-        mine = positions[share_of(len(positions))]
-        return _gathered(self._through_adapters(mine, epoch, noise), len(positions))
+    def _hidden(self, asked: QueryDraw, noise: StepNoise) -> Hidden:
+        """What no code shows in this step: what is asked, and a random part of the index items."""
+        items, labelled = self._asked(asked)
+        rate = self.embedder.example_dropout
+        if rate and self.embedder.training and len(items):
+            rows = torch.arange(len(items), device=items.device)
+            items = items | (noise.of_rows(rows).uniform("examples", 1)[:, 0] < rate)
+        return items, labelled
 
-    def _texts(self, asked: QueryDraw, adapters: bool, noise: StepNoise) -> Features:
-        if not adapters and self._queries_cached:
-            return self.features.queries(asked)
-        mine = self.queries.tokens(asked.part(share_of(len(asked))))
-        with torch.set_grad_enabled(adapters):
-            return _gathered(self._encode(mine, noise), len(asked))
+    def _asked(self, asked: QueryDraw) -> Hidden:
+        items, labelled = self.pool.hidden(asked)
+        device = self.depth.device
+        return torch.from_numpy(items).to(device), torch.from_numpy(labelled).to(device)
 
-    def _through_adapters(
-        self, positions: Tensor, view: int, noise: StepNoise | None = None
-    ) -> Features:
-        at = positions.cpu().numpy()
-        tokens = {channel: self.tokens.view(channel, at, view) for channel in CHANNELS}
-        return self._encode(tokens, noise)
+    def _inputs(
+        self, features: CodeFeatures, words: CodeWords, codes: Tensor, hidden: Hidden | None
+    ) -> TextInputs:
+        items, labelled = hidden if hidden is not None else (None, None)
+        channels, present = features.channels(codes, items)
+        text = self._text(features, codes, channels, present, labelled)
+        counts = words.counts(codes.cpu().numpy(), None if items is None else items.cpu().numpy())
+        projected = self.embedder.lexical(*matrix_entries(counts, codes.device), len(codes))
+        return TextInputs(channels, present, text, projected, self.depth[codes])
 
-    def _encode(self, tokens: dict[str, Ragged], noise: StepNoise | None) -> Features:
-        self.step_tokens += sum(int(ragged.lengths.sum()) for ragged in tokens.values())
-        encoded: Features = self.encoder(tokens, noise)
-        return encoded
+    def _text(
+        self,
+        features: CodeFeatures,
+        codes: Tensor,
+        channels: Tensor,
+        present: Tensor,
+        hidden: Tensor | None = None,
+    ) -> Tensor:
+        """Directions of the text part of codes, the user's own texts among them."""
+        own = self.labelled_weight * features.labelled(codes, hidden)
+        return text_direction(channels, present, own)
 
-    def _everyone_through_adapters(self) -> Features:
-        """Every code; each process encodes its share."""
-        mine = torch.arange(self.num_codes)[share_of(self.num_codes)]
-        parts = [self._through_adapters(rows, view=0) for rows in torch.split(mine, EMBED_BLOCK)]
-        features, present = (torch.cat(column) for column in zip(*parts, strict=True))
-        return _gathered((features, present), self.num_codes)
+    def _query_inputs(
+        self, asked: QueryDraw, frozen: Tensor, adapters: bool, noise: StepNoise | None
+    ) -> TextInputs:
+        tokens = self.pool.tokens(asked)
+        features = self._query_features(tokens, frozen, adapters, noise)
+        if is_distributed() and not adapters and torch.is_grad_enabled():
+            features = features + self.encoder.adapter_zero()  # DDP waits for every gradient
+        words = query_words(self.embedder, tokens, features.device)
+        return query_inputs(features, words, tokens.lengths, self.title_tokens)
+
+    def _query_features(
+        self, tokens: Ragged, frozen: Tensor, adapters: bool, noise: StepNoise | None
+    ) -> Tensor:
+        """Features `[query, hidden]` of length 1."""
+        if not adapters and not self.adapters_trained():
+            return frozen
+        mine = share_of(len(tokens.lengths))
+        ends = np.cumsum(tokens.lengths)
+        starts = ends - tokens.lengths
+        lengths = tokens.lengths[mine]
+        span = slice(int(starts[mine][0]), int(ends[mine][-1])) if len(lengths) else slice(0)
+        part = Ragged(tokens.ids[span], lengths)
+        self.step_tokens += int(lengths.sum())
+        with torch.set_grad_enabled(adapters and torch.is_grad_enabled()):
+            encoded = self.encoder(part, noise, parts=self.parts)
+            if is_distributed():
+                encoded = gather_rows(encoded, len(tokens.lengths))
+            return unit(encoded)
 
 
-def _gathered(share: Features, num_rows: int) -> Features:
-    """The features of all processes, from the share that this one encoded."""
-    features, present = share
-    if not is_distributed() or num_rows == 0:
-        return share
-    rows = torch.cat([features.flatten(1), present.to(features.dtype)], dim=1)
-    rows = gather_rows(rows, num_rows)  # [row, channel * hidden + channel]
-    width = rows.shape[1] - present.shape[1]
-    return rows[:, :width].view(-1, *features.shape[1:]), rows[:, width:] > 0
+def joined(parts: list[Encoded]) -> Encoded:
+    """Several blocks of codes as one, with the expert statistics of all."""
+    shares = torch.tensor([float(len(part.points)) for part in parts])
+    shares = (shares / shares.sum()).to(parts[0].points.device)
+    rows = {name: torch.cat([getattr(part, name) for part in parts]) for name in BY_ROW}
+    for name in ("importance", "load"):
+        rows[name] = (torch.stack([getattr(part, name) for part in parts]) * shares[:, None]).sum(0)
+    return Encoded(**rows, curvature=parts[0].curvature, top_k=parts[0].top_k)

@@ -10,8 +10,8 @@ from naics_job.config.load import LoadedConfig
 from naics_job.data.derive import current_descriptions
 from naics_job.errors import CheckpointError
 from naics_job.storage.files import cache_folder
-from naics_job.training.build import build_job, read_inputs
-from naics_job.training.callbacks.evaluation import evaluate_module
+from naics_job.training.build import Job, build_job, read_inputs
+from naics_job.training.final import finish
 from naics_job.training.provenance import require_same_inputs, stored_in, warn_of_trained
 from naics_job.training.scoring import Scorecard, score
 from naics_job.training.weights import weights_in
@@ -21,6 +21,16 @@ OF_THE_RUN = " as in the run; its settings are config-*.yaml beside its checkpoi
 
 def evaluate_checkpoint(loaded: LoadedConfig, ckpt_path: str) -> Scorecard:
     """Scores of the checkpoint's embedding beside those of the frozen encoder.
+
+    Raises:
+        CheckpointError, DataError, ConfigError: see `checkpoint_job`.
+    """
+    job = checkpoint_job(loaded, ckpt_path)
+    return score(job, finish(job))
+
+
+def checkpoint_job(loaded: LoadedConfig, ckpt_path: str) -> Job:
+    """The network of a checkpoint, on the data it comes from.
 
     The tables are read as they are: building them could replace those the run was trained on.
 
@@ -48,7 +58,7 @@ def evaluate_checkpoint(loaded: LoadedConfig, ckpt_path: str) -> Scorecard:
     module.load_state_dict(weights, strict=False)  # no score asks the memory
     module.provenance = module.provenance.after(payload)
     warn_of_trained(module.provenance, payload)
-    return score(job, *evaluate_module(module, job.datamodule.heldout))
+    return job
 
 
 def _stored_inputs(plan: ResumePlan, payload: dict[str, Any]) -> dict[str, Any]:

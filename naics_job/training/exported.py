@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger
 
 from naics_job.loss.objective import TERMS
 from naics_job.observability.readings import Readings
+from naics_job.training.shares import MECHANISM, TERM
 
 Target = tuple[str, tuple[str, ...]]  # metric, values of its own labels
 
@@ -32,6 +33,8 @@ FAMILIES = {  # begin of a logged name -> metric with the rest of the name as it
     "all/": "naics_evaluation_score",
     "heldout/": "naics_evaluation_heldout_score",
     "health/radius/level_": "naics_embedding_radius",
+    TERM: "naics_training_gradient_share_ratio",
+    MECHANISM: "naics_training_mechanism_share_ratio",
 }
 EVALUATED = "all/"
 

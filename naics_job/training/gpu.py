@@ -1,14 +1,14 @@
 """`tools gpu`: the batch size that fits, measured on a GPU or estimated without one."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from naics_job.config.schema import Config
-from naics_job.data.prepare import NaicsData, load_dataset, prepare_all
-from naics_job.data.tokens import TokenStore
+from naics_job.data.prepare import load_dataset, prepare_all
 from naics_job.errors import ConfigError, DataError
 from naics_job.model.encoder import check_max_tokens
 from naics_job.model.weights import BaseWeights, max_positions, resolve_base
@@ -16,10 +16,12 @@ from naics_job.storage.files import cache_folder
 from naics_job.training.memory_model import MemoryModel, measure_model
 from naics_job.training.memory_probe import Probed, expected_bytes, half_precision, probe_cuda
 from naics_job.training.step_load import StepLoad, StepLoads, loads_from_data, loads_from_settings
+from naics_job.training.unencoded import unencoded_inputs
 
 GIB = 2**30
 USABLE = 0.9  # of the memory; the rest is for fragmentation and what an estimate misses
 LARGEST_BATCH = 4096
+WIDTH = 15  # of a column
 BATCH_SIZE = "data_loader.batch_size"
 GLOBAL_BATCH_SIZE = "data_loader.global_batch_size"
 ACCUMULATE = "training.trainer.accumulate_grad_batches"
@@ -30,7 +32,7 @@ class Advice:
     """What to set, and why."""
 
     text: str
-    batch_size: int  # anchors per process and micro-batch
+    batch_size: int  # anchors whose texts a process encodes at once
     accumulate_grad_batches: int
     global_batch_size: int | None  # to be set as well; None: it is not set
 
@@ -60,6 +62,9 @@ def advise(
 ) -> Advice:
     """Suggest batch size and accumulation for steps that train the encoder.
 
+    With given anchors per step they change memory and time and nothing else: the batch size is
+    how many anchors have their texts encoded at once, and the accumulation how often that is done.
+
     Args:
         config: the settings.
         auto: run real steps if this machine has a CUDA device.
@@ -74,10 +79,8 @@ def advise(
     target = target_effective_batch or config.data_loader.global_batch_size
     base = resolve_base(config.model, cache_folder(config.dirs.data_dir) / "models")
     check_max_tokens(config.data_loader.tokenization.max_tokens, max_positions(base.folder))
-    if auto and torch.cuda.is_available():
-        fit = _measured(config, base, memory)
-    else:
-        fit = _estimated(config, base, memory)
+    measure = _measured if auto and torch.cuda.is_available() else _estimated
+    fit = measure(config, base, memory, target)
     largest = largest_fitting(fit.rows, memory * USABLE)
     processes = num_processes(config)
     size, accumulate = suggestion(largest, target, processes)
@@ -112,10 +115,19 @@ def num_processes(config: Config) -> int:
     return int(devices) * int(config.training.trainer.get("num_nodes", 1))
 
 
-def batch_sizes(loads: StepLoads) -> list[int]:
-    """1, 2, 4, ... up to the number of anchors."""
-    last = min(LARGEST_BATCH, loads.max_batch_size)
-    return [2**power for power in range(last.bit_length())]
+def wanted_loads(loads: StepLoads, target: int | None, processes: int) -> Iterator[StepLoad]:
+    """Loads of 1, 2, 4, ... anchors per process and micro-batch.
+
+    Up to the number of anchors there are, or with a `target` up to its share of one process. A step
+    has `target` anchors, or where there is none those of one micro-batch on each process.
+    """
+    most = min(LARGEST_BATCH, loads.max_batch_size)
+    sizes = [2**power for power in range(most.bit_length())]
+    if target is not None:
+        share = math.ceil(target / processes)
+        sizes = [size for size in sizes if size < share] + [share] * (share <= LARGEST_BATCH)
+    for size in sizes:
+        yield loads.of(size, target or size * processes)
 
 
 def largest_fitting(rows: list[Probed], limit_bytes: float) -> int:
@@ -133,8 +145,8 @@ def largest_fitting(rows: list[Probed], limit_bytes: float) -> int:
         raise ConfigError(
             f"not even a step of one anchor fits into {limit_bytes / GIB:.1f} GiB "
             f"({USABLE:.0%} of the memory)",
-            "lower data_loader.num_negatives or data_loader.tokenization.max_tokens.*, or set "
-            "model.gradient_checkpointing=true",
+            "lower data_loader.queries.per_anchor, data_loader.tokenization.max_tokens.description "
+            "or the anchors per step, or set model.gradient_checkpointing=true",
         )
     return largest
 
@@ -154,13 +166,12 @@ def suggestion(largest: int, target: int | None, processes: int) -> tuple[int, i
     return math.ceil(target / (fewest * processes)), fewest
 
 
-def _measured(config: Config, base: BaseWeights, memory: float) -> Fit:
+def _measured(config: Config, base: BaseWeights, memory: float, target: int | None) -> Fit:
     prepare_all(config)
-    data = load_dataset(config)
-    tokens = TokenStore.open_or_build(data, base.folder, config.data_loader)
-    loads = loads_from_data(config, data, tokens)
-    wanted = [loads.of(size) for size in batch_sizes(loads)]
-    rows = probe_cuda(config, data, base, tokens, wanted, memory * USABLE)
+    inputs = unencoded_inputs(config, load_dataset(config), base)
+    loads = loads_from_data(config, inputs)
+    wanted = list(wanted_loads(loads, target, num_processes(config)))
+    rows = probe_cuda(config, inputs, wanted, memory * USABLE)
     if len(rows) < len(wanted) and rows[-1].peak_bytes is not None:
         left = wanted[len(rows)]  # not tried: the line through the last two says it is too much
         beyond = expected_bytes(rows, left)
@@ -168,18 +179,17 @@ def _measured(config: Config, base: BaseWeights, memory: float) -> Fit:
     device = torch.cuda.get_device_name()
     heading = [
         f"measured on {device} with {memory / GIB:.1f} GiB: steps that train the encoder",
-        f"codes and tokens of a step: {loads.source}",
+        f"texts, codes and tokens: {loads.source}",
     ]
     return Fit(heading, rows, "measured")
 
 
-def _estimated(config: Config, base: BaseWeights, memory: float) -> Fit:
-    loads, num_codes = _loads(config, base)
+def _estimated(config: Config, base: BaseWeights, memory: float, target: int | None) -> Fit:
+    loads, processes = _loads(config, base), num_processes(config)
     half = half_precision(config, on_gpu=True)
-    model = measure_model(config, base, num_codes, half, num_processes(config))
+    model = measure_model(config, base, loads, half, processes)
     rows = []
-    for size in batch_sizes(loads):
-        load = loads.of(size)
+    for load in wanted_loads(loads, target, processes):
         rows.append(Probed(load, model.estimate(load)))
         if rows[-1].peak_bytes is not None and rows[-1].peak_bytes > memory:
             break
@@ -188,19 +198,17 @@ def _estimated(config: Config, base: BaseWeights, memory: float) -> Fit:
     heading = [
         f"estimated for a GPU of {memory / GIB:.1f} GiB, not measured: {reason}",
         *_model_lines(model, half),
-        f"codes and tokens of a step: {loads.source}",
+        f"texts, codes and tokens: {loads.source}",
     ]
     return Fit(heading, rows, "estimated")
 
 
-def _loads(config: Config, base: BaseWeights) -> tuple[StepLoads, int]:
+def _loads(config: Config, base: BaseWeights) -> StepLoads:
     try:
-        data: NaicsData = load_dataset(config)
+        data = load_dataset(config)
     except DataError:  # nothing prepared yet, or with other settings: limits instead of counts
-        loads = loads_from_settings(config)
-        return loads, loads.max_batch_size
-    tokens = TokenStore.open_or_build(data, base.folder, config.data_loader)
-    return loads_from_data(config, data, tokens), len(data.taxonomy)
+        return loads_from_settings(config)
+    return loads_from_data(config, unencoded_inputs(config, data, base))
 
 
 def _model_lines(model: MemoryModel, half: bool) -> list[str]:
@@ -222,7 +230,8 @@ def _model_lines(model: MemoryModel, half: bool) -> list[str]:
 
 
 def _table(fit: Fit, memory: float) -> list[str]:
-    lines = [f"{'batch size':>10}{'unique codes':>14}{'tokens':>12}{'memory GiB':>12}"]
+    titles = ("batch size", "anchors", "texts", "unique codes", "tokens at once", "memory GiB")
+    lines = ["".join(f"{title:>{WIDTH}}" for title in titles)]
     for row in fit.rows:
         load: StepLoad = row.load
         if row.peak_bytes is None:
@@ -230,10 +239,16 @@ def _table(fit: Fit, memory: float) -> list[str]:
         else:
             shown = f"{row.peak_bytes / GIB:.2f}"
             verdict = "fits" if row.peak_bytes <= memory * USABLE else "too much"
-        numbers = f"{load.batch_size:>10,}{load.codes:>14,}{load.tokens:>12,}{shown:>12}"
-        lines.append(f"{numbers}  {verdict}")
+        counts = (load.batch_size, load.anchors, load.texts, load.codes, load.tokens)
+        numbers = "".join(f"{count:>{WIDTH},}" for count in counts)
+        lines.append(f"{numbers}{shown:>{WIDTH}}  {verdict}")
     room = f"{memory * USABLE / GIB:.2f} GiB, {USABLE:.0%} of {memory / GIB:.1f} GiB"
-    return [*lines, f"fits: {fit.verb} at most {room}"]
+    return [
+        *lines,
+        f"fits: {fit.verb} at most {room}",
+        "batch size: anchors whose texts a process encodes at once",
+        "anchors, texts, unique codes: of the whole step",
+    ]
 
 
 def _conclusion(size: int, accumulate: int, processes: int, target: int | None) -> list[str]:
@@ -245,4 +260,11 @@ def _conclusion(size: int, accumulate: int, processes: int, target: int | None) 
     ]
     if target is not None and effective != target:
         lines.append(f"{target} cannot be cut into equal parts that use the memory well")
+    if accumulate > 1:
+        lines.append("each micro-batch is encoded twice, the second time for its gradients")
+    if target is not None:
+        lines.append(
+            f"with {GLOBAL_BATCH_SIZE}={effective} a smaller {BATCH_SIZE} is the same step in more "
+            "micro-batches: less memory, more time"
+        )
     return lines

@@ -1,43 +1,43 @@
-"""From the encoded codes of a step to what the loss terms read."""
+"""From the encoded codes and texts of a step to what the loss terms read."""
+
+import math
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from naics_job.curriculum.mining import MemoryBank
 from naics_job.curriculum.plan import NegativePlanner
 from naics_job.curriculum.schedule import PhaseState
 from naics_job.data.batch import CodeBatch
-from naics_job.data.query_views import QueryDraw
-from naics_job.geometry.lorentz import pairwise_distance
-from naics_job.loss.objective import LossInputs
-from naics_job.model.embedder import Encoded
+from naics_job.data.query_pool import QueryDraw
+from naics_job.data.sampler import step_rng
+from naics_job.geometry.lorentz import pairwise_distance, radius
+from naics_job.loss.objective import LossInputs, TextTargets
 from naics_job.taxonomy.tree import Taxonomy
-
-MAX_CANDIDATES = 8192  # of the search term beside the codes of the step; more are thinned out
+from naics_job.training.encoding import EncodedStep
 
 
 def loss_inputs(
-    encoded: Encoded,
-    queries: Tensor,
+    encoded: EncodedStep,
     asked: QueryDraw,
     batch: CodeBatch,
     planner: NegativePlanner,
     state: PhaseState,
     taxonomy: Taxonomy,
+    code_text: Tensor,
 ) -> LossInputs:
-    """Distances, masks and targets between the anchors and every code of the step.
+    """Distances, masks and targets between the codes of the step, and of its texts.
 
     Args:
-        encoded: points `[code, dim + 1]` and gates `[code, expert]` of the step's unique codes.
-        queries: points `[query, dim + 1]` of the step's query texts.
-        asked: the codes that the queries ask for; each is a code of the step.
-        batch: roles of the codes; `anchor` and `positive` `[batch]` are rows of `encoded`.
+        encoded: the step's unique codes and its texts.
+        asked: the codes that the texts ask for.
+        batch: roles of the codes; `anchor` and `positive` `[batch]` are rows of `encoded.codes`.
         planner: says which encoded codes are negatives of which anchor, after mining.
         state: where the curriculum stands.
         taxonomy: tree distances and depths.
+        code_text: directions of the frozen encoder, `[every code, hidden]`.
     """
-    device = encoded.points.device
+    own, device = encoded.codes, encoded.codes.points.device
     codes = batch.codes.cpu().numpy()
     anchors = codes[batch.anchor.cpu().numpy()]
     keep = planner.keep(anchors, codes, state)  # [batch, code]
@@ -47,56 +47,70 @@ def loss_inputs(
     def move(array: np.ndarray, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
 
-    candidates, points = _candidates(encoded, batch.codes, planner.bank, taxonomy)
-    truth = torch.from_numpy(asked.codes).to(device)
-    tree = taxonomy.tree_distance(anchors, codes)  # [batch, code]
+    scale = own.curvature**0.5  # distances in units of 1 / sqrt(c)
+    tree = taxonomy.tree_distance(codes, codes)  # [code, code]
     return LossInputs(
-        distance=pairwise_distance(encoded.points[batch.anchor], encoded.points, encoded.curvature),
+        distance=scale * pairwise_distance(own.points, own.points, own.curvature),
         tree_distance=move(tree, torch.float32),
+        anchor=batch.anchor,
         positive=batch.positive,
         keep=move(keep, torch.bool),
         attract=move(attract, torch.bool),
         pair_margin=batch.margin,
-        anchor_radius=encoded.radius[batch.anchor],
-        radius=encoded.radius,
+        radius=scale * own.radius,
         depth=move(taxonomy.depth[codes], torch.long),
-        importance=encoded.importance,
-        load=encoded.load,
-        query_distance=pairwise_distance(queries, points, encoded.curvature),
-        query_truth=torch.searchsorted(candidates, truth),
-        curvature=encoded.curvature,
+        importance=own.importance,
+        load=own.load,
+        texts=_text_targets(encoded, asked, batch, planner, state, code_text),
     )
 
 
-def global_batch_memory(encoded: Encoded, inputs: LossInputs) -> dict[str, float]:
+def _text_targets(
+    encoded: EncodedStep,
+    asked: QueryDraw,
+    batch: CodeBatch,
+    planner: NegativePlanner,
+    state: PhaseState,
+    code_text: Tensor,
+) -> TextTargets:
+    """Every code is a column: those of the step with their fresh points, others as remembered."""
+    own, texts, bank = encoded.codes, encoded.queries, planner.bank
+    device, curvature = own.points.device, own.curvature
+    chance = step_rng(planner.seed, batch.epoch, batch.index, "text shares").random(2)
+    weights = planner.text_weights(asked.answers, asked.excluders, state, chance)
+    log_weight = torch.from_numpy(weights).to(device, torch.float32)  # [query, code]
+    answers = torch.from_numpy(asked.answers).to(device)
+    # Texts learn where the codes are and do not move them: the codes are what the tree terms make
+    # of them, and the lengths of their levels would shrink until every text is near to its code.
+    points = bank.points.index_copy(0, batch.codes, own.points.detach())  # [every code, dim + 1]
+    scale = curvature**0.5
+    depth = torch.from_numpy(planner.sampler.taxonomy.depth.astype(np.int64)).to(device)
+    known = bank.filled & bank.allowed
+    shown = (depth[answers][:, None] == depth) & known
+    shown = shown.scatter(1, answers[:, None], True)
+    log_weight = log_weight.masked_fill(~known, -math.inf)
+    return TextTargets(
+        distance=scale * pairwise_distance(texts.points, points, curvature),
+        truth=answers,
+        log_weight=log_weight,
+        shown=shown,
+        radius=scale * texts.radius,
+        column_radius=scale * radius(points, curvature),
+        student=texts.text @ code_text.T,
+        teacher=encoded.frozen_queries @ code_text.T,
+    )
+
+
+def global_batch_memory(encoded: EncodedStep, inputs: LossInputs) -> dict[str, float]:
     """What the codes of all processes take on each of them in one step: counts and bytes."""
-    rows = (encoded.points, encoded.tangent, encoded.gates, encoded.radius)
+    own = encoded.codes
+    rows = (own.points, own.text, own.gates, own.radius)
+    texts = inputs.texts
     pairs = (inputs.distance, inputs.tree_distance, inputs.keep, inputs.attract)
-    tables = (*pairs, inputs.query_distance)
+    tables = (*pairs, texts.distance, texts.log_weight, texts.student, texts.teacher)
     return {
-        "num_codes": float(len(encoded.points)),
+        "num_codes": float(len(own.points)),
         "num_pairs": float(inputs.distance.numel()),
         "codes_bytes": float(sum(tensor.nbytes for tensor in rows)),
         "pairs_bytes": float(sum(tensor.nbytes for tensor in tables)),
     }
-
-
-def _candidates(
-    encoded: Encoded, codes: Tensor, bank: MemoryBank, taxonomy: Taxonomy
-) -> tuple[Tensor, Tensor]:
-    """Six-digit codes that a query may mean, ascending `[candidate]`, and their points.
-
-    Those of the step have their fresh points, with gradients; the others the last ones known. Held
-    out codes are never among them, as the memory does not store them.
-    """
-    device = codes.device
-    leaf = torch.zeros(len(taxonomy), dtype=torch.bool, device=device)
-    leaf[torch.from_numpy(taxonomy.six_digit()).to(device)] = True
-    fresh = torch.zeros_like(leaf)
-    fresh[codes] = True
-    known = torch.nonzero(leaf & bank.filled & bank.allowed & ~fresh)[:, 0]
-    known = known[:: -(-len(known) // MAX_CANDIDATES) or 1]
-    rows = torch.nonzero(leaf[codes] & bank.allowed[codes])[:, 0]
-    candidates, order = torch.cat([codes[rows], known]).sort()
-    points = torch.cat([encoded.points[rows], bank.points[known]])
-    return candidates, points[order]

@@ -9,17 +9,12 @@ from torch import Tensor
 
 from naics_job.config.schema import Config
 from naics_job.data.batch import code_batch
-from naics_job.data.contracts import CHANNELS
-from naics_job.data.prepare import NaicsData
+from naics_job.data.loader_worker import AnchorDataset
 from naics_job.data.sampler import EpochOrder
-from naics_job.data.tokens import TokenStore
-from naics_job.model.encoder import ChannelEncoder
-from naics_job.model.features import FrozenFeatures
 from naics_job.model.noise import StepNoise
-from naics_job.model.weights import BaseWeights
-from naics_job.training.build import Inputs, Job, build_job, build_queries
+from naics_job.training.build import Inputs, Job, build_job
 from naics_job.training.inputs import loss_inputs
-from naics_job.training.step_load import StepLoad
+from naics_job.training.step_load import StepLoad, query_draws
 
 STEPS = 2  # per batch size: the first allocates the optimizer's state, the second shows the peak
 
@@ -34,7 +29,7 @@ class Probed:
 
 def probe(
     loads: Iterable[StepLoad],
-    run: Callable[[int], None],
+    run: Callable[[StepLoad], None],
     peak: Callable[[], int],
     limit_bytes: float,
 ) -> list[Probed]:
@@ -45,7 +40,7 @@ def probe(
 
     Args:
         loads: by growing batch size.
-        run: takes a few steps at a batch size.
+        run: takes a few steps of a load.
         peak: most bytes held since it was last called.
         limit_bytes: what may be used.
     """
@@ -55,7 +50,7 @@ def probe(
             break
         try:
             peak()
-            run(load.batch_size)
+            run(load)
             rows.append(Probed(load, peak()))
         except torch.OutOfMemoryError:
             rows.append(Probed(load, None))
@@ -76,16 +71,11 @@ def expected_bytes(rows: list[Probed], load: StepLoad) -> float:
 
 
 def probe_cuda(
-    config: Config,
-    data: NaicsData,
-    base: BaseWeights,
-    tokens: TokenStore,
-    loads: Iterable[StepLoad],
-    limit_bytes: float,
+    config: Config, inputs: Inputs, loads: Iterable[StepLoad], limit_bytes: float
 ) -> list[Probed]:
-    """Train for a few steps at each batch size on the current CUDA device."""
+    """Train for a few steps of each load on the current CUDA device."""
     device = torch.device("cuda", torch.cuda.current_device())
-    stepper = Stepper(config, data, base, tokens, device)
+    stepper = Stepper(config, inputs, device)
 
     def peak() -> int:
         held = torch.cuda.max_memory_allocated(device)
@@ -97,52 +87,50 @@ def probe_cuda(
 
 
 class Stepper:
-    """Takes real optimizer steps that train the encoder, without the cached features."""
+    """Takes real optimizer steps that train the encoder.
 
-    def __init__(
-        self,
-        config: Config,
-        data: NaicsData,
-        base: BaseWeights,
-        tokens: TokenStore,
-        device: torch.device,
-    ) -> None:
-        encoder = ChannelEncoder(base, config.model)
-        features = _no_features(len(data.taxonomy), encoder.hidden_size)
+    One process does what several would: it encodes the micro-batches of all, one after the other.
+    """
+
+    def __init__(self, config: Config, inputs: Inputs, device: torch.device) -> None:
         loader = replace(config.data_loader, batch_size=1, global_batch_size=None)
-        single = replace(config, data_loader=loader)
-        num_items = config.data_loader.tokenization.query_items
-        queries = build_queries(data, base, tokens, num_items)
-        inputs = Inputs(data, base, tokens, queries, features, encoder)
+        trainer = {**config.training.trainer, "accumulate_grad_batches": 1}
+        training = replace(config.training, trainer=trainer)
+        single = replace(config, data_loader=loader, training=training)
         self.job: Job = build_job(single, inputs)
+        self.config, self.device = config, device
         self.module = self.job.module.to(device).train()
-        self.device, self.seed = device, config.seed
+        self.module.step_encoder.to(device)
         trained = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained)
         self.half = half_precision(config, on_gpu=device.type == "cuda")
 
-    def run(self, batch_size: int) -> None:
-        """Take `STEPS` steps of `batch_size` anchors."""
+    def run(self, load: StepLoad) -> None:
+        """Take `STEPS` steps of `load`."""
         for index in range(STEPS):
-            loss = self.loss(batch_size, index)
+            loss = self.loss(load, index)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.optimizer.zero_grad()
 
-    def loss(self, batch_size: int, index: int) -> Tensor:
+    def loss(self, load: StepLoad, index: int) -> Tensor:
         """The objective of one batch, as `NaicsModule.training_step` computes it in phase 1."""
-        module, dataset = self.module, self.job.datamodule.dataset
-        order = EpochOrder(self.job.datamodule.order.anchors, self.seed, batch_size)
-        batch = type(dataset)(order, dataset.positives, 1)[(0, index % order.num_batches)]
+        module, seed, config = self.module, self.config.seed, self.config
+        order = EpochOrder(self.job.datamodule.order.anchors, seed, load.anchors)
+        dataset = AnchorDataset(order, self.job.datamodule.positives)
+        batch = dataset[(0, index % order.num_batches)]
         state = module.curriculum.at(0)
-        codes = code_batch(batch, module.planner.choose(batch, state)).to(self.device)
-        asked = module.step_encoder.queries.draw(batch, self.seed)
+        asked = module.queries.draw(query_draws(config, batch))
+        negatives = module.planner.choose(batch, state)
+        codes = code_batch(batch, negatives, asked.answers).to(self.device)
+        module.step_encoder.parts = load.micro_batches
         with self._precision():
-            noise = StepNoise.of(self.seed, 0, index)
-            encoded, points = module.step_encoder.step(codes, asked, adapters=True, noise=noise)
-            module.bank.update(codes.codes, encoded.points, encoded.gates)
+            noise = StepNoise.of(seed, 0, index)
+            encoded = module.step_encoder.step(codes, asked, adapters=True, noise=noise)
+            module.bank.update(codes.codes, encoded.codes.points, encoded.codes.gates)
+            code_text = module.step_encoder.code_text
             inputs = loss_inputs(
-                encoded, points, asked, codes, module.planner, state, module.taxonomy
+                encoded, asked, codes, module.planner, state, module.taxonomy, code_text
             )
             total: Tensor = module.objective(inputs)["total"]
         return total
@@ -158,16 +146,3 @@ def half_precision(config: Config, on_gpu: bool) -> bool:
     """Whether steps run in 16 bits; `auto` means so on a GPU."""
     precision = str(config.training.trainer.get("precision", "32-true"))
     return on_gpu if precision == "auto" else "16" in precision
-
-
-def _no_features(num_codes: int, hidden_size: int) -> FrozenFeatures:
-    """Features of 0: steps that train the encoder do not read them."""
-    channels = len(CHANNELS)
-    return FrozenFeatures(
-        base=torch.zeros(num_codes, channels, hidden_size),
-        present=torch.ones(num_codes, channels, dtype=torch.bool),
-        extra=torch.zeros(0, hidden_size),
-        extra_row=torch.zeros(0, num_codes, channels, dtype=torch.int32),
-        query=torch.zeros(0, hidden_size),
-        query_start=torch.zeros(num_codes + 1, dtype=torch.int64),
-    )

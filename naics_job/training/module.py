@@ -13,22 +13,24 @@ from naics_job.curriculum.mining import MemoryBank
 from naics_job.curriculum.plan import NegativePlanner
 from naics_job.curriculum.schedule import Curriculum, Phase, PhaseState
 from naics_job.data.batch import CodeBatch, code_batch
-from naics_job.data.sampler import AnchorBatch
+from naics_job.data.sampler import AnchorBatch, RowDraws
 from naics_job.loss.objective import LossInputs, NonFiniteLossError, Objective
 from naics_job.model.embedder import Encoded, NaicsEmbedder
-from naics_job.model.encoder import ChannelEncoder
+from naics_job.model.encoder import TextEncoder
+from naics_job.model.features import FrozenFeatures
 from naics_job.model.noise import StepNoise
 from naics_job.training.encoding import Sources, StepEncoder
 from naics_job.training.inputs import global_batch_memory, loss_inputs
 from naics_job.training.optimizer import build_optimizer
 from naics_job.training.provenance import PAYLOAD_KEY, Provenance
+from naics_job.training.shares import Measured, is_measured, measure
 
 
 @dataclass(frozen=True)
 class Network:
     """What encodes, the memory of what it last gave, and what it was trained on."""
 
-    encoder: ChannelEncoder
+    encoder: TextEncoder
     embedder: NaicsEmbedder
     bank: MemoryBank
     provenance: Provenance
@@ -44,15 +46,18 @@ class NaicsModule(pl.LightningModule):
         network: Network,
         planner: NegativePlanner,
         curriculum: Curriculum,
+        global_batch_size: int,
     ) -> None:
         super().__init__()
         self.config, self.taxonomy = config, sources.taxonomy
         self.provenance = network.provenance
         self.encoder, self.embedder, self.bank = network.encoder, network.embedder, network.bank
         self.step_encoder = StepEncoder(sources, network.encoder, network.embedder)
-        self.planner, self.curriculum = planner, curriculum
+        self.planner, self.curriculum, self.queries = planner, curriculum, sources.queries
         self.objective = Objective(config.loss, config.false_negatives)
         self.expert_load: Tensor | None = None  # [expert] of the newest step
+        self.global_batch_size = global_batch_size
+        self.shares: Measured = {}  # in the gradient of the newest step; empty where not measured
 
     @property
     def clusters(self) -> ClusterState:
@@ -66,7 +71,8 @@ class NaicsModule(pl.LightningModule):
     @property
     def lora_first_step(self) -> int | None:
         """First optimizer step that trains the adapters, None when no step does."""
-        phases = [phase for phase in Phase if phase >= self.config.model.lora.start_phase]
+        start = self.config.model.lora.start_phase
+        phases = [phase for phase in Phase if start is not None and phase >= start]
         first = [self.curriculum.first_step(phase) for phase in phases]
         return min((step for step in first if step is not None), default=None)
 
@@ -79,33 +85,38 @@ class NaicsModule(pl.LightningModule):
         self.train()  # a part that was built in evaluation mode stays in it otherwise
         self.step_encoder.to(self.device)
 
-    def on_train_start(self) -> None:
-        """Let cached features serve where adapters have trained and now rest."""
-        resting = not self.lora_active(self.trainer.global_step)
-        if resting and self.step_encoder.adapters_trained():
-            self.eval()
-            self.step_encoder.rest()
-            self.train()
-
     def training_step(self, batch: AnchorBatch, batch_idx: int) -> Tensor:
         state = self.phase_state()
         self.planner.curvature = self.embedder.curvature_value()
-        codes = code_batch(batch, self.planner.choose(batch, state)).to(self.device)
-        asked = self.step_encoder.queries.draw(batch, self.config.seed)
-        if "search" not in self.objective.weights:  # nobody would read their distances
-            asked = asked.part(slice(0))
+        asked = self.queries.draw(self._query_rows(batch))
+        codes = code_batch(batch, self.planner.choose(batch, state), asked.answers).to(self.device)
         adapters = self.lora_active(self.trainer.global_step)
-        noise = StepNoise.of(self.config.seed, batch.epoch, batch.index, batch.start)
-        encoded, queries = self.step_encoder.step(codes, asked, adapters, noise)
-        self.bank.update(codes.codes, encoded.points, encoded.gates)
-        self.expert_load = encoded.load
-        inputs = loss_inputs(encoded, queries, asked, codes, self.planner, state, self.taxonomy)
+        noise = StepNoise.of(self.config.seed, batch.epoch, batch.index)
+        encoded = self.step_encoder.step(codes, asked, adapters, noise)
+        self.bank.update(codes.codes, encoded.codes.points, encoded.codes.gates)
+        self.expert_load = encoded.codes.load
+        self.embedder.experts.balance(encoded.codes.load)
+        inputs = loss_inputs(
+            encoded, asked, codes, self.planner, state, self.taxonomy, self.step_encoder.code_text
+        )
         terms = self.loss_terms(inputs, codes)
+        self.shares = {}
+        if is_measured(self.trainer, self.trainer.global_step + 1):
+            self.shares = measure(
+                self.objective, inputs, terms, encoded, self.planner, asked, state
+            )
         memory = global_batch_memory(encoded, inputs)
         logged: dict[str, Any] = {f"train/{name}": term.detach() for name, term in terms.items()}
         logged |= {f"train/global_batch/{name}": value for name, value in memory.items()}
-        self.log_dict(logged, batch_size=len(batch.anchors))
+        self.log_dict(logged | self.shares, batch_size=len(batch.anchors))
         return terms["total"]
+
+    def _query_rows(self, batch: AnchorBatch) -> RowDraws:
+        """The random numbers of the texts of a step: `per_anchor` for each of its anchors."""
+        count = len(batch.anchors) * self.config.data_loader.queries.per_anchor
+        if not {"contrastive", "distillation"} & set(self.objective.weights):
+            count = 0  # nobody would read their distances
+        return RowDraws(self.config.seed, batch.epoch, batch.index, 0, count)
 
     def loss_terms(self, inputs: LossInputs, codes: CodeBatch) -> dict[str, Tensor]:
         """Every loss term and their weighted sum, `total`."""
@@ -123,11 +134,18 @@ class NaicsModule(pl.LightningModule):
             message = f"{error.args[0]} at step {step}; anchors of the batch: {named}"
             raise NonFiniteLossError(message, error.hint, error.term) from error
 
-    def embed_all(self) -> Encoded:
-        """Every code with view 0 and dropout off; with the adapters once they have trained."""
+    def trained_state(self) -> dict[str, Tensor]:
+        """Copies of what training has changed, by the names of `state_dict`."""
+        trained = {name for name, value in self.named_parameters() if value.requires_grad}
+        trained |= {name for name, _ in self.named_buffers() if name.endswith("experts.bias")}
+        state = self.state_dict()
+        return {name: state[name].detach().cpu().clone() for name in sorted(trained & set(state))}
+
+    def embed_all(self, features: FrozenFeatures | None = None) -> Encoded:
+        """Every code with all its texts and dropout off; see `StepEncoder.everyone`."""
         was_training = self.training
         self.eval()
-        encoded = self.step_encoder.everyone(self.device)
+        encoded = self.step_encoder.everyone(features)
         self.train(was_training)
         return encoded
 
@@ -149,6 +167,7 @@ class NaicsModule(pl.LightningModule):
             config=self.config.training,
             total_steps=self.curriculum.borders.total_steps,
             lora_first_step=self.curriculum.borders.total_steps if first is None else first,
+            global_batch_size=self.global_batch_size,
         )
         return {
             "optimizer": optimizer,

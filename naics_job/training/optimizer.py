@@ -10,6 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from naics_job.config.train_schema import TrainingConfig
 
 BETAS = (0.9, 0.99)  # runs are short: a longer memory of squares would outlast the warm-up
+REFERENCE_BATCH = 32  # anchors of a step that the rates of the settings are for
+LARGEST_RATE = 2.0  # times those rates, whatever the batch
 MAX_SCALES = 8  # a parameter of at most this many numbers is a scale, not a weight matrix
 
 
@@ -43,6 +45,7 @@ def build_optimizer(
     config: TrainingConfig,
     total_steps: int,
     lora_first_step: int,
+    global_batch_size: int,
 ) -> tuple[AdamW, LambdaLR]:
     """The optimizer and its per-step schedule.
 
@@ -55,6 +58,9 @@ def build_optimizer(
         config: rates, decay and schedule.
         total_steps: planned optimizer steps.
         lora_first_step: first optimizer step that trains the adapters.
+        global_batch_size: anchors of a step. The rates are those of REFERENCE_BATCH anchors and
+            grow with the square root of the batch, as Adam's steps do (Malladi et al. 2022,
+            arXiv:2205.10287), up to LARGEST_RATE times.
     """
     members: dict[str, list[nn.Parameter]] = {name: [] for name in ("maps", "experts", "scales")}
     for name, parameter in head:
@@ -64,6 +70,7 @@ def build_optimizer(
             members["scales"].append(parameter)
         else:
             members["maps"].append(parameter)
+    scale = min(LARGEST_RATE, math.sqrt(global_batch_size / REFERENCE_BATCH))
     members["lora"] = [parameter for _, parameter in lora]
     rates = {"scales": config.scale_learning_rate, "lora": config.lora_learning_rate}
     decay = {"experts": config.weight_decay}
@@ -71,7 +78,7 @@ def build_optimizer(
         {
             "name": name,
             "params": parameters,
-            "lr": rates.get(name, config.learning_rate),
+            "lr": scale * rates.get(name, config.learning_rate),
             "weight_decay": decay.get(name, 0.0),
         }
         for name, parameters in members.items()

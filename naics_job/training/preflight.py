@@ -4,6 +4,7 @@ import logging
 
 from naics_job.config.length import RunLength
 from naics_job.config.schema import Config
+from naics_job.data.contracts import CHANNELS
 from naics_job.data.datamodule import NaicsDataModule
 from naics_job.data.prepare import NaicsData
 from naics_job.data.tokens import TokenStore
@@ -16,6 +17,7 @@ from naics_job.storage.files import join as join_path
 from naics_job.training.module import NaicsModule
 
 log = logging.getLogger(__name__)
+WHOLE = ("title", "description")  # channels of one text per code
 NEEDED_BYTES = 500_000_000  # checkpoints, logs and exports of one run, with room to spare
 
 
@@ -61,17 +63,30 @@ def check_run(
     """
     _check_texts(data)
     if config.training.early_stopping.enabled:
-        _check_metric(config.training.early_stopping.metric, len(datamodule.heldout) > 0)
-    counts = {channel: int(tokens.is_long(channel).sum()) for channel in tokens.num_tokens}
-    event(log, logging.INFO, "preflight.tokens", codes_with_sampled_text=counts)
+        _check_metric(config.training.early_stopping.metric, len(datamodule.splits.validation) > 0)
+    counts = {channel: num_cut_texts(tokens, channel) for channel in CHANNELS}
+    if any(counts.values()):
+        advice = "raise data_loader.tokenization.max_tokens.* to read them to their end"
+        event(log, logging.INFO, "preflight.texts_cut", **counts, advice=advice)
+
+
+def num_cut_texts(tokens: TokenStore, channel: str) -> int:
+    """How many texts of a channel have more tokens than `max_tokens` lets through.
+
+    A title and a description are read as one text; index items and exclusions one by one.
+    """
+    segments = tokens.segments[channel]
+    _, lengths = segments.whole() if channel in WHOLE else segments.single()
+    special = len(tokens.special.before) + len(tokens.special.after)
+    return int((lengths + special > tokens.max_tokens[channel]).sum())
 
 
 def warn_of_plan(config: Config, module: NaicsModule, length: RunLength) -> None:
     """Say what in the settings will not happen in a run of this length."""
     first = module.lora_first_step
     problems = module.curriculum.preflight(length)
-    if first is None or first >= length.total_steps:
-        start = config.model.lora.start_phase
+    start = config.model.lora.start_phase
+    if start is not None and (first is None or first >= length.total_steps):
         problems.append(
             f"the LoRA adapters never train: model.lora.start_phase={start}, but no step of this "
             f"run is in phase {start} or later"

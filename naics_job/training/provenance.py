@@ -18,10 +18,17 @@ PAYLOAD_KEY = "provenance"
 DECIDED_BY = {  # input -> the settings that decide it
     "data_digest": "data.* and dirs.data_dir",
     "base_model_sha256": "model.base_model_name",
-    "heldout_digest": "seed and data_loader.val_split",
+    "heldout_digest": "seed, data_loader.val_split and data_loader.test_split",
+    "labelled_digest": "data.labelled_texts",
     "global_batch_size": "data_loader.global_batch_size",
 }
-INPUTS = ("data_digest", "base_model_sha256", "heldout_digest")  # what scores depend on
+INPUTS = (  # what scores depend on
+    "data_digest",
+    "base_model_sha256",
+    "heldout_digest",
+    "labelled_digest",
+)
+NO_TEXTS = "none"  # of a run without labelled texts; an empty digest would be an unknown one
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Provenance:
 
     Attributes:
         data_digest, base_model_sha256, heldout_digest: as in `checkpoint.manifest.RunManifest`.
+        labelled_digest: sha256 of the file of the user's texts.
         heldout: codes that this run holds out.
         trained: codes it does not hold out, and those of the runs its weights come from.
     """
@@ -37,6 +45,7 @@ class Provenance:
     data_digest: str
     base_model_sha256: str
     heldout_digest: str
+    labelled_digest: str
     heldout: frozenset[str]
     trained: frozenset[str]
 
@@ -61,12 +70,15 @@ class Provenance:
         )
 
 
-def provenance_of(data: NaicsData, base: BaseWeights, heldout: IntArray) -> Provenance:
+def provenance_of(
+    data: NaicsData, base: BaseWeights, heldout: IntArray, labelled_sha256: str | None = None
+) -> Provenance:
     """Of weights that start anew; `heldout` are positions `[code]`."""
     out = frozenset(data.taxonomy.codes[position] for position in heldout.tolist())
     digest = hashlib.sha256("\n".join(sorted(out)).encode()).hexdigest()
     trained = frozenset(data.taxonomy.codes) - out
-    return Provenance(data.digest, base.sha256, digest, out, trained)
+    labelled = labelled_sha256 or NO_TEXTS
+    return Provenance(data.digest, base.sha256, digest, labelled, out, trained)
 
 
 def stored_in(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +96,7 @@ def warn_of_trained(provenance: Provenance, payload: Mapping[str, Any]) -> None:
     """
     if not provenance.heldout:
         return
-    advice = "use that run's seed and data_loader.val_split for held-out scores that mean something"
+    advice = "use that run's seed, val_split and test_split for held-out scores that mean something"
     if not stored_in(payload):
         meaning = "the checkpoint does not say which codes it was trained on"
         event(log, logging.WARNING, "heldout.past_unknown", meaning=meaning, advice=advice)

@@ -1,38 +1,35 @@
 """What a finished run leaves: metrics beside the frozen baseline, embeddings, the model."""
 
 import logging
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from naics_job.config.schema import Config
-from naics_job.evaluation.report import EvaluationReport
-from naics_job.export.card import ModelCard
+from naics_job.export.card import ModelCard, card_text
 from naics_job.export.embeddings import FILE as EMBEDDINGS
-from naics_job.export.embeddings import write_embeddings
-from naics_job.export.model import write_model
-from naics_job.model.embedder import Encoded
+from naics_job.export.model import MODEL
+from naics_job.export.write import Places, TrainedModel, write_export
 from naics_job.observability.logs import event
 from naics_job.storage.files import Manifest, join
 from naics_job.training.build import Job
+from naics_job.training.documents import leaf_documents
+from naics_job.training.final import Final
 from naics_job.training.record import RunRecord
 from naics_job.training.scoring import score
 
 log = logging.getLogger(__name__)
 
 
-def publish(
-    config: Config, job: Job, final: tuple[EvaluationReport, Encoded], record: RunRecord
-) -> None:
+def publish(config: Config, job: Job, final: Final, record: RunRecord) -> None:
     """Score the final weights, export embeddings and model, and fill in the record.
 
     Args:
         config: the settings.
         job: the trained module and what it read.
-        final: report and embedding of the final weights.
+        final: the network as it is published.
         record: of the run.
     """
-    report, encoded = final
-    scores, taxonomy = score(job, report, encoded), job.inputs.data.taxonomy
+    encoded = final.codes
+    scores, taxonomy = score(job, final), job.inputs.data.taxonomy
     record.metrics, record.baseline = scores.metrics, scores.baseline
     record.health = dict(scores.health)
     folder = join(config.dirs.output_dir, config.experiment_name)
@@ -47,8 +44,7 @@ def publish(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         extra={"run_id": record.run_id},
     )
-    url, curvature = join(folder, EMBEDDINGS), float(encoded.curvature)
-    write_embeddings(url, encoded.points, taxonomy, curvature, manifest)
+    curvature = float(encoded.curvature)
     card = ModelCard(
         run_id=record.run_id,
         experiment_name=config.experiment_name,
@@ -59,12 +55,36 @@ def publish(
         baseline=record.baseline,
         heldout_trained_before=record.heldout_trained_before,
     )
-    settings = {
-        "model": asdict(config.model),
-        "loss": asdict(config.loss),
-        "max_tokens": asdict(config.data_loader.tokenization.max_tokens),
-    }
-    encoder, embedder, base = job.module.encoder, job.module.embedder, job.inputs.base
-    model = write_model(join(folder, "model"), encoder, embedder, base, settings, card)
-    record.exports = {"embeddings": url, "model": model}
+    base, name = job.inputs.base, config.model.base_model_name
+    text = card_text(card, name, base)
+    write_export(folder, trained_model(job, name), places_of(job, final), manifest, text)
+    record.exports = {"embeddings": join(folder, EMBEDDINGS), "model": join(folder, MODEL)}
     event(log, logging.INFO, "run.published", **record.exports)
+
+
+def trained_model(job: Job, base_name: str) -> TrainedModel:
+    """The network and what it reads texts with."""
+    limits = job.inputs.tokens.max_tokens
+    return TrainedModel(
+        encoder=job.module.encoder,
+        embedder=job.module.embedder,
+        base=job.inputs.base,
+        base_name=base_name,
+        max_tokens=limits["description"],
+        title_tokens=limits["title"],
+    )
+
+
+def places_of(job: Job, final: Final) -> Places:
+    """Where the codes and their texts stand in the end."""
+    data = job.inputs.data
+    return Places(
+        taxonomy=data.taxonomy,
+        points=final.codes.points,
+        items=final.texts.points,
+        item_codes=final.texts.code.tolist(),
+        item_texts=final.texts.text,
+        documents=leaf_documents(data, job.inputs.labelled),
+        curvature=float(final.codes.curvature),
+        calibration=final.calibration,
+    )

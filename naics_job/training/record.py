@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from naics_job.config.schema import Config
+from naics_job.data.labelled import LabelledTexts
 from naics_job.data.prepare import NaicsData
 from naics_job.model.weights import BaseWeights
 from naics_job.storage.files import exists, join, read_bytes, write_bytes_atomic
@@ -29,12 +30,14 @@ class RunRecord:
     data_source: str = ""
     data_digest: str = ""
     base_model: dict[str, str] = field(default_factory=dict)
+    labelled_texts: dict[str, str] = field(default_factory=dict)  # url, sha256, rows
     status: str = "running"  # running | finished | stopped | failed
     exit_code: int | None = None
     error: str | None = None  # why it failed or stopped
     device: str = "cpu"
     steps: int = 0
     epochs: int = 0
+    exported_step: int = 0  # after which the exported weights stood: the best where it stops early
     wall_s: float = 0.0
     time_to_first_step_s: float | None = None
     anchors_per_s: float = 0.0
@@ -58,8 +61,13 @@ class RunRecord:
     image: str = field(default_factory=lambda: os.environ.get("NAICS_IMAGE", ""))
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def describe(self, data: NaicsData, base: BaseWeights) -> None:
+    def describe(
+        self, data: NaicsData, base: BaseWeights, labelled: LabelledTexts | None = None
+    ) -> None:
         """Note what the run reads."""
+        if labelled is not None:
+            self.labelled_texts = {"url": labelled.url, "sha256": labelled.sha256}
+            self.labelled_texts["rows"] = str(len(labelled))
         self.data_source, self.data_digest = data.source, data.digest
         self.base_model = {"origin": base.origin, "sha256": base.sha256}
 

@@ -32,10 +32,10 @@ from naics_job.training.assembly import (
 from naics_job.training.build import Job, build_inputs, build_job, trains_on_gpu
 from naics_job.training.callbacks.checkpointing import AGAIN
 from naics_job.training.callbacks.cluster_events import tell_outcome
+from naics_job.training.final import finish
 from naics_job.training.finish import is_done, limits_of, stopped_short, time_limit_of
 from naics_job.training.plan import held_lease, shared_plan, try_store
 from naics_job.training.preflight import check_folders, check_run, warn_of_plan
-from naics_job.training.publish import publish
 from naics_job.training.record import RunRecord
 from naics_job.training.start import frozen_facts, load_weights, open_store
 from naics_job.training.telemetry import Telemetry, telemetry
@@ -201,7 +201,7 @@ def _prepare(attempt: Attempt, plan: ResumePlan, record: RunRecord) -> tuple[Job
         check_folders(config)
     inputs = build_inputs(config)
     job = build_job(config, inputs, frozen_facts(plan), options.only_phase)
-    record.describe(inputs.data, inputs.base)
+    record.describe(inputs.data, inputs.base, inputs.labelled)
     record.warm_start = options.ckpt_path if plan.kind == "warm_start" else None
     if not options.skip_validation:
         check_run(config, inputs.data, inputs.tokens, job.datamodule)
@@ -240,9 +240,12 @@ def _execute(attempt: Attempt, plan: ResumePlan, record: RunRecord, lease: RunLe
     elif parts.throughput.time_to_first_step_s is None:
         event(log, logging.WARNING, "run.nothing_to_train", steps=trainer.global_step,
               advice="raise training.trainer.max_epochs or max_steps to train on")  # fmt: skip
-    final = parts.evaluation.final(module, record.steps, record.epochs)  # all processes take part
+    record.exported_step = parts.evaluation.restore_best(module) or record.steps
+    final = finish(job)  # all processes take part
     rest()
     if is_main():
+        from naics_job.training.publish import publish  # onnxruntime starts threads at its import
+
         publish(config, job, final, record)
         stop.finish()
         if not done:  # after the exports: a run without them is not finished

@@ -134,7 +134,7 @@ def _require_same(plan: ResumePlan, current: RunManifest) -> None:
     if plan.run is None:
         return
     now = asdict(current)
-    fixed = {name: now[name] for name in DECIDED_BY}
+    fixed = {name: now[name] for name in DECIDED_BY if name in now}
     require_same_inputs(_subject(plan), asdict(plan.run), fixed, NEW_RUN)
     if plan.manifest is not None and plan.manifest.config_hash != current.config_hash:
         fields = {"then": plan.manifest.config_hash[:12], "now": current.config_hash[:12]}

@@ -38,7 +38,7 @@ def values(cluster: Cluster) -> dict[str, Any]:
     config = found["config"]
     config["experiment_name"] = "e2e"
     config["model"] |= {
-        "base_model_name": f"s3://{BUCKET}/weights/tiny", "embedding_dim": 32,
+        "base_model_name": f"s3://{BUCKET}/weights/tiny", "tree_dim": 16, "lexical_dim": 8,
         "eval_every_n_epochs": 500,
     }  # fmt: skip
     tokens = {"title": 16, "description": 32, "examples": 32, "excluded": 16}  # of the tiny one

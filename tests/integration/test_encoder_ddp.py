@@ -1,4 +1,7 @@
-"""Two gloo processes under DistributedDataParallel: all four adapters train, alike on both."""
+"""Two gloo processes under DistributedDataParallel: the adapter trains, alike on both.
+
+One encodes its texts at once, the other in two pieces.
+"""
 
 import os
 from dataclasses import replace
@@ -14,35 +17,34 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import BertConfig, BertModel
 
 from naics_job.config.load import load_config
-from naics_job.data.contracts import CHANNELS
 from naics_job.data.tokens import Ragged
-from naics_job.model.encoder import ChannelEncoder
+from naics_job.model.encoder import TextEncoder
 from naics_job.model.weights import BaseWeights
 
 pytestmark = pytest.mark.integration
-NUM_TENSORS = 4 * 2 * 2 * 2  # channels, layers, query and value, A and B
+NUM_TENSORS = 2 * 2 * 2  # layers, query and value, A and B
 
 
 class Step(nn.Module):
-    """A loss of one process's codes; `cached` is a step of the frozen phase."""
+    """A loss of one process's texts; `cached` is a step of the frozen phase."""
 
-    def __init__(self, encoder: ChannelEncoder) -> None:
+    def __init__(self, encoder: TextEncoder, parts: int = 1) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.parts = encoder, parts
 
-    def forward(self, tokens: dict[str, Ragged], cached: bool) -> Tensor:
+    def forward(self, tokens: Ragged, cached: bool) -> Tensor:
         if cached:
             return self.encoder.adapter_zero()
-        features, _ = self.encoder(tokens)
+        features = self.encoder(tokens, parts=self.parts)
         weight = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
         return (features * weight).sum()
 
 
-def build(folder: str, checkpointing: bool) -> ChannelEncoder:
+def build(folder: str, checkpointing: bool) -> TextEncoder:
     model = load_config().config.model
     lora = replace(model.lora, r=4, alpha=8, dropout=0.0, target_modules=("query", "value"))
     config = replace(model, gradient_checkpointing=checkpointing, lora=lora)
-    encoder = ChannelEncoder(BaseWeights(Path(folder), "folder", "0" * 64), config)
+    encoder = TextEncoder(BaseWeights(Path(folder), "folder", "0" * 64), config)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for _, parameter in encoder.lora_parameters():
@@ -50,14 +52,11 @@ def build(folder: str, checkpointing: bool) -> ChannelEncoder:
     return encoder.train()
 
 
-def tokens_of(process: int) -> dict[str, Ragged]:
-    """Three codes; on process 1 no code has exclusions."""
-    tokens = {}
-    for column, channel in enumerate(CHANNELS):
-        lengths = np.array([4, 0, 7 + process]) * (channel == "title" or column < 4 - process)
-        ids = np.arange(lengths.sum(), dtype=np.int32) % 40 + 4 + column
-        tokens[channel] = Ragged(ids.astype(np.int32), lengths.astype(np.int64))
-    return tokens
+def tokens_of(process: int) -> Ragged:
+    """Four texts, one of them empty; those of process 1 are longer, and one is in both."""
+    lengths = np.array([4, 0, 7 + process, 5 + 2 * process])
+    ids = np.arange(lengths.sum(), dtype=np.int32) % 40 + 4
+    return Ragged(ids, lengths.astype(np.int64))
 
 
 def gradients(step: nn.Module, process: int, cached: bool = False) -> dict[str, Tensor]:
@@ -74,7 +73,7 @@ def worker(process: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=store, rank=process, world_size=2)
     result = {}
     for checkpointing in (False, True):
-        step = DistributedDataParallel(Step(build(folder, checkpointing)))
+        step = DistributedDataParallel(Step(build(folder, checkpointing), parts=1 + process))
         result[f"first {checkpointing}"] = gradients(step, process)
         result[f"cached {checkpointing}"] = gradients(step, process, cached=True)
         result[f"again {checkpointing}"] = gradients(step, process)
@@ -95,7 +94,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("when", ["first", "again"])
-def test_adapters_get_the_mean_gradient_on_both_processes(
+def test_the_adapter_gets_the_mean_gradient_on_both_processes(
     folder: str, when: str, checkpointing: bool
 ) -> None:
     ranks = [torch.load(f"{folder}/{process}.pt") for process in range(2)]
@@ -109,7 +108,7 @@ def test_adapters_get_the_mean_gradient_on_both_processes(
         torch.testing.assert_close(gradient, mean, rtol=1e-4, atol=1e-5)
 
 
-def test_a_step_on_cached_features_gives_every_adapter_a_gradient_of_zero(folder: str) -> None:
+def test_a_step_on_cached_features_gives_the_adapter_a_gradient_of_zero(folder: str) -> None:
     for process in range(2):
         found = torch.load(f"{folder}/{process}.pt")["cached False"]
         assert len(found) == NUM_TENSORS

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_bert import TINY
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 CODE = "from naics_job.cli.app import main; main()"
 SETTINGS = (
     "data_loader.batch_size=4",
     "data_loader.global_batch_size=8",
-    "model.embedding_dim=32",
-    "training.trainer.enable_progress_bar=false",
+    *TINY,
 )
 PATIENCE_S = 280  # this test may share its machine
 OPERATOR = ("PET_", "MASTER_", "RANK", "WORLD_SIZE")

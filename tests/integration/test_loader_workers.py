@@ -84,5 +84,5 @@ def loader() -> Any:
     none = np.zeros(len(taxonomy) + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
     data = NaicsData(taxonomy, {}, none, positive_table(taxonomy), "bundled", "0" * 64)
     config = load_config(None, "smoke", ["data_loader.num_workers=2"]).config
-    module = NaicsDataModule(data, config, global_batch_size=4, micro_batches=1)
+    module = NaicsDataModule(data, config, global_batch_size=4)
     return module.train_dataloader()

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_bert import TINY
 
 pytestmark = pytest.mark.integration
 CODE = "from naics_job.cli.app import main; main()"
 SETTINGS = (
     "data_loader.global_batch_size=8",
-    "model.embedding_dim=32",
+    *TINY,
     "checkpoint.keep_last=9",
-    "training.trainer.enable_progress_bar=false",
 )
 
 

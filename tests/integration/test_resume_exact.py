@@ -207,18 +207,18 @@ def test_a_length_in_steps_resumes_as_one_in_epochs_does(
 def test_a_smaller_batch_size_takes_the_same_steps_in_more_parts(
     run_tiny: Any, at_step: Interrupt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Resumed within and after an epoch, with smaller and with larger micro-batches than before."""
+    """Resumed within and after an epoch, encoding smaller and larger pieces than before."""
     seen: dict[int, list[int]] = {}  # optimizer step -> positions of its anchors
     parts: dict[int, int] = {}
     original = NaicsModule.training_step
 
     def noting(self: NaicsModule, batch: AnchorBatch, batch_idx: int) -> Any:
         seen.setdefault(self.trainer.global_step, []).extend(batch.anchors.tolist())
-        parts[self.trainer.global_step] = parts.get(self.trainer.global_step, 0) + 1
+        parts[self.trainer.global_step] = self.step_encoder.parts
         return original(self, batch, batch_idx)
 
     monkeypatch.setattr(NaicsModule, "training_step", noting)
-    run_tiny(tmp_path / "straight")
+    whole = run_tiny(tmp_path / "straight")
     straight, ckpt_path = dict(seen), None
     seen.clear()
     parts.clear()
@@ -229,6 +229,7 @@ def test_a_smaller_batch_size_takes_the_same_steps_in_more_parts(
         assert out.payload["NaicsDataModule"]["position"] == 8 * ((stop_at or LAST_STEP) % 7)
         ckpt_path = "last"
     assert seen == straight
+    assert out.losses == pytest.approx(whole.losses, rel=1e-4)
     assert list(parts.values()) == [1] * 3 + [4] * 4 + [2] * 4 + [1] * 3 + [2] * 7
 
 
@@ -294,11 +295,11 @@ def test_a_resume_refuses_what_would_not_be_exact(
     other_data = run_tiny(tmp_path, "data.max_codes=50", f"dirs.data_dir={tmp_path}/data",
                           ckpt_path="last")  # fmt: skip
     assert isinstance(other_data.error, ConfigError)
-    for split in ("seed=7", "data_loader.val_split=0.2"):
+    for split in ("seed=7", "data_loader.val_split=0.2", "data_loader.test_split=0.3"):
         other_split = run_tiny(tmp_path, split, ckpt_path="auto")
         assert isinstance(other_split.error, ConfigError)
         assert "heldout_digest" in str(other_split.error)
-        assert "seed and data_loader.val_split" in other_split.error.hint
+        assert "seed, data_loader.val_split and data_loader.test_split" in other_split.error.hint
     other_model = run_tiny(tmp_path, "model.moe.hidden_dim=8", ckpt_path="last")
     assert isinstance(other_model.error, CheckpointError)
     assert "another architecture" in str(other_model.error)

@@ -16,10 +16,9 @@ from naics_job.checkpoint.manifest import MANIFEST_SUFFIX
 from naics_job.errors import CheckpointError, TransientError
 from naics_job.loss.hierarchy import HierarchyLoss
 from naics_job.loss.objective import NonFiniteLossError
-from naics_job.training import run
+from naics_job.training import publish
 from naics_job.training.callbacks.throughput import ThroughputCallback
-from naics_job.training.encoding import StepEncoder
-from naics_job.training.module import NaicsModule
+from naics_job.training.encoding import EncodedStep, StepEncoder
 
 pytestmark = pytest.mark.integration
 ONE_EPOCH = "training.trainer.max_epochs=1"
@@ -142,18 +141,19 @@ def test_a_warm_start_trains_on_what_its_adapters_say(
 ) -> None:
     first = run_tiny(tmp_path / "first", ONE_EPOCH, "model.lora.start_phase=1")
     rests = ("model.lora.start_phase=3", "curriculum.phase2_end=1.0")
-    cached: list[torch.Tensor] = []
-    original = ThroughputCallback.on_train_batch_end
+    seen: list[bool] = []  # whether the texts of a step stand as the frozen encoder sees them
+    original = StepEncoder.step
 
-    def note(self: ThroughputCallback, trainer: Any, module: NaicsModule, *rest: Any) -> None:
-        original(self, trainer, module, *rest)
-        cached.append(module.step_encoder.features.base)
+    def step(self: StepEncoder, *inputs: Any) -> EncodedStep:
+        encoded = original(self, *inputs)
+        seen.append(torch.allclose(encoded.queries.text, encoded.frozen_queries, atol=1e-3))
+        return encoded
 
-    monkeypatch.setattr(ThroughputCallback, "on_train_batch_end", note)
+    monkeypatch.setattr(StepEncoder, "step", step)
     warm = run_tiny(tmp_path / "warm", ONE_EPOCH, *rests, ckpt_path=str(first.checkpoint))
     frozen = run_tiny(tmp_path / "frozen", ONE_EPOCH, *rests)
     assert warm.error is frozen.error is None
-    assert not torch.allclose(cached[0], cached[-1], atol=1e-3)
+    assert seen == [False] * 7 + [True] * 7
     adapters = {name: value for name, value in warm.weights.items() if ".lora_" in name}
     assert all(torch.equal(value, first.weights[name]) for name, value in adapters.items())
     assert any(bool(value.any()) for name, value in adapters.items() if ".lora_B." in name)
@@ -165,7 +165,8 @@ def test_a_warm_start_moves_to_another_number_of_codes(run_tiny: Any, tmp_path: 
     """Its memory is filled anew, also where the adapters have trained: one step meets few codes."""
     first = run_tiny(tmp_path / "first", ONE_EPOCH, "model.lora.start_phase=1")
     short = (ONE_EPOCH, "training.trainer.limit_train_batches=1", "curriculum.phase1_end=1.0",
-             "curriculum.phase2_end=1.0", "data_loader.val_split=0")  # fmt: skip
+             "curriculum.phase2_end=1.0", "data_loader.val_split=0",
+             "data_loader.test_split=0")  # fmt: skip
     smaller = ("data.max_codes=50", f"dirs.data_dir={tmp_path}/data")
     warm = run_tiny(tmp_path / "warm", *short, *smaller, ckpt_path=str(first.checkpoint))
     assert warm.error is None
@@ -249,7 +250,7 @@ def test_a_run_whose_exports_failed_is_not_finished(
     def unreachable(*_: Any) -> None:
         raise TransientError("connection reset")
 
-    monkeypatch.setattr(run, "publish", unreachable)
+    monkeypatch.setattr(publish, "publish", unreachable)
     assert isinstance(run_tiny(tmp_path, ONE_EPOCH).error, TransientError)
     monkeypatch.undo()
     again = run_tiny(tmp_path, ONE_EPOCH, ckpt_path="auto")

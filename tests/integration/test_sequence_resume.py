@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_bert import TINY
 
 from naics_job.config.load import load_config
 from naics_job.errors import NaicsJobError
@@ -21,8 +22,8 @@ def test_a_chain_that_was_stopped_in_its_second_stage(
     wordy_folder: Path, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dirs = [f"dirs.{name}_dir={tmp_path / name}s" for name in ("log", "output", "checkpoint")]
-    model = [f"model.base_model_name={wordy_folder}", "model.embedding_dim=32"]
-    rest = [f"dirs.data_dir={shared_data}", "training.trainer.enable_progress_bar=false"]
+    model = [f"model.base_model_name={wordy_folder}", *TINY]
+    rest = [f"dirs.data_dir={shared_data}"]
     loaded = load_config(None, "smoke", [*dirs, *model, *rest])
     original = ThroughputCallback.on_train_batch_end
     phases: list[int] = []

@@ -20,10 +20,11 @@ SHORT = (
 )
 FROM_THE_START = 0
 PHASE_2, PHASE_3 = 4, 8
-# What is set -> the step before which it may not act. Not here: curriculum.exclusion_share and
-# data_loader.tokenization.query_items, as the bundled table has neither exclusions nor index items
-# (tests/unit/data/test_negatives.py and test_query_views.py have some), and
-# curriculum.fn_max_iterations, as clusters of 60 codes converge at once (test_false_negatives.py).
+# What is set -> the step before which it may not act. Not here: curriculum.exclusion_share,
+# model.example_dropout and data_loader.queries.* of texts that are no titles, as the bundled table
+# has neither exclusions nor index items (tests/unit/data/test_negatives.py and test_query_pool.py
+# have some), and curriculum.fn_max_iterations, as clusters of 60 codes converge at once
+# (test_false_negatives.py).
 SETTINGS = {
     "curriculum.phase_mode=two_phase": PHASE_2,  # its hard share grows over a longer phase
     "curriculum.tree_distance_alpha=0": FROM_THE_START,
@@ -42,24 +43,25 @@ SETTINGS = {
     "false_negatives.strategy=attract": PHASE_3,
     "false_negatives.strategy=hybrid": PHASE_3,
     "loss.learn_curvature=true": 1,
-    "loss.curvature=2": FROM_THE_START,
     "loss.temperature=0.1": FROM_THE_START,
     "loss.base_margin=2": FROM_THE_START,
     "loss.contrastive_weight=1": FROM_THE_START,
     "loss.hierarchy_weight=1": FROM_THE_START,
     "loss.rank_order_weight=5": FROM_THE_START,
     "loss.rank_temperature=1": FROM_THE_START,
-    "loss.search_weight=0": FROM_THE_START,
-    "loss.search_temperature=1": FROM_THE_START,
+    "loss.code_contrastive_weight=1": FROM_THE_START,
+    "loss.distillation_weight=5": PHASE_2,
     "loss.radius_reg_weight=1": FROM_THE_START,
     "loss.load_balancing_coef=1": FROM_THE_START,
     "model.moe.num_experts=2": FROM_THE_START,
     "model.moe.top_k=1": FROM_THE_START,
     "model.moe.hidden_dim=8": 1,
     "model.moe.dropout=0": 1,
+    "model.moe.balance_rate=1": 1,
     "model.channel_dropout=0.5": FROM_THE_START,
     "model.feature_dropout=0.5": FROM_THE_START,
-    "model.embedding_dim=16": FROM_THE_START,
+    "model.tree_dim=8": FROM_THE_START,
+    "model.lexical_dim=4": FROM_THE_START,
     "model.lora.start_phase=1": FROM_THE_START,
     "model.lora.start_phase=3": PHASE_2,
     "model.lora.r=1": PHASE_2 + 1,
@@ -76,7 +78,9 @@ SETTINGS = {
     "training.trainer.gradient_clip_val=0.01": 1,
     "data_loader.num_negatives=2": FROM_THE_START,
     "data_loader.tokenization.max_tokens.title=4": FROM_THE_START,
-    "data_loader.tokenization.frozen_views=2": 1,
+    "data_loader.queries.per_anchor=1": FROM_THE_START,
+    "data_loader.val_split=0.3": FROM_THE_START,
+    "data_loader.test_split=0.3": FROM_THE_START,
     "seed=7": FROM_THE_START,
 }
 
@@ -100,3 +104,20 @@ def test_it_changes_the_loss(
     changed = [step for step in default if losses[step] != default[step]]
     assert changed
     assert changed[0] >= first
+
+
+def test_the_temperature_of_codes_acts_with_their_term(run_tiny: Any, tmp_path: Path) -> None:
+    on = "loss.code_contrastive_weight=1"
+    warm = run_tiny(tmp_path / "warm", *SHORT, on, "loss.code_temperature=1")
+    cold = run_tiny(tmp_path / "cold", *SHORT, on, "loss.code_temperature=0.1")
+    assert warm.losses[0] != cold.losses[0]
+
+
+def test_the_curvature_alone_leaves_the_losses_as_they_are(
+    default: dict[int, float], run_tiny: Any, tmp_path: Path
+) -> None:
+    """Lengths start in units of 1 / sqrt(c), and every loss reads distances in that unit."""
+    out = run_tiny(tmp_path, *SHORT, "loss.curvature=2")
+    assert out.losses != default
+    assert out.losses == pytest.approx(default, rel=1e-3)
+    assert out.record["health"]["on_manifold"] is True

@@ -18,7 +18,8 @@ from naics_job.observability.readings import Readings
 VALUES = {  # of the labels that queries name
     "phase": ("1", "2", "3"),
     "phase_name": tuple(phase.title for phase in Phase),
-    "term": ("total", "hierarchy", "contrastive", "rank_order", "search", "radius", "load_balance"),
+    "term": ("total", "contrastive", "hierarchy", "rank_order", "distillation", "radius"),
+    "mechanism": ("structure_weights", "mining", "router", "false_negatives", "margin"),
     "source": ("hierarchy", "gradient"),
     "metric": ("parent@1", "map", "ndcg@10", "spearman", "cophenetic", "distortion"),
     "level": ("2", "3", "4", "5", "6"),

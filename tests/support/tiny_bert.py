@@ -6,7 +6,8 @@ from pathlib import Path
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(60))]
 TINY = (  # settings of the smoke profile that fit this encoder
-    "model.embedding_dim=32",
+    "model.tree_dim=16",
+    "model.lexical_dim=8",
     "model.lora.dropout=0.1",
     "training.lora_learning_rate=1e-2",
     "data_loader.num_negatives=4",

@@ -13,6 +13,7 @@ from naics_job.curriculum.schedule import Phase, PhaseState
 from naics_job.data.sampler import step_rng
 from naics_job.distributed import broadcast_object
 from naics_job.observability.logs import bind, event
+from naics_job.training.calibration import calibrate
 from naics_job.training.module import NaicsModule, naics_module
 
 log = logging.getLogger(__name__)
@@ -37,13 +38,8 @@ class CurriculumCallback(pl.Callback):
         self._state: PhaseState | None = None  # of the batch that is running
 
     def _refresh_bank(self, module: NaicsModule) -> None:
-        """Store every code afresh, unless the adapters have trained and the bank is in use.
-
-        Once the encoder trains, a pass over all texts is dear and the steps keep the bank fresh
-        enough. Only a warm start from such weights begins with an empty bank, and makes one pass.
-        """
-        if module.step_encoder.adapters_trained() and bool(module.bank.filled.any()):
-            return
+        """Store every code afresh, and fit what queries trust to the codes as they are now."""
+        calibrate(module)
         encoded = module.embed_all()
         everyone = torch.arange(len(module.taxonomy), device=module.device)
         module.bank.update(everyone, encoded.points, encoded.gates)
@@ -70,7 +66,7 @@ class CurriculumCallback(pl.Callback):
         # by the batch, which follows the saved position, rather than by Lightning's epoch hooks
         epoch, step = batch.epoch, trainer.global_step
         clusters_due = module.curriculum.should_cluster(epoch, step, module.clusters.epoch)
-        if clusters_due or (batch.index == 0 and batch.start == 0):
+        if clusters_due or batch.index == 0:
             self._refresh_bank(module)  # without dropout, unlike what steps leave there
         if clusters_due:
             self._cluster(module, epoch)

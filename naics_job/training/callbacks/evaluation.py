@@ -4,12 +4,12 @@ import logging
 from typing import Any
 
 import lightning.pytorch as pl
+from torch import Tensor
 
 from naics_job.config.schema import Config
 from naics_job.errors import ConfigError
 from naics_job.evaluation.metrics import LOWER_IS_BETTER
 from naics_job.evaluation.report import EvaluationReport, evaluate
-from naics_job.model.embedder import Encoded
 from naics_job.observability.heartbeat import beat
 from naics_job.observability.logs import event
 from naics_job.taxonomy.tree import IntArray
@@ -20,15 +20,20 @@ SHOWN = ("cophenetic", "ndcg@10", "parent@1")
 
 
 class EvaluationCallback(pl.Callback):
-    """Runs `evaluation.report.evaluate` at `model.eval_every_n_epochs`; keeps every report."""
+    """Runs `evaluation.report.evaluate` at `model.eval_every_n_epochs`; keeps every report.
+
+    What it calls held-out are the validation families: the test families are scored once, at the
+    end, by `training.final`.
+    """
 
     def __init__(self, config: Config, heldout: IntArray) -> None:
         self.every = config.model.eval_every_n_epochs
         self.early = config.training.early_stopping
         self.heldout = heldout
         self.history: list[dict[str, Any]] = []
-        self._newest: tuple[int, EvaluationReport, Encoded] | None = None  # step it was made at
         self.best, self.without_progress = float("-inf"), 0
+        self.best_weights: dict[str, Tensor] | None = None
+        self.best_step = 0
         self.stopped = False  # whether this process stopped early
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -48,12 +53,11 @@ class EvaluationCallback(pl.Callback):
             return
         scores = self.run(pl_module, trainer.global_step, epoch)
         if self.early.enabled:
-            self._stop_early(trainer, scores)
+            self._stop_early(trainer, pl_module, scores)
 
     def run(self, module: NaicsModule, step: int, epoch: int) -> dict[str, float]:
         """Evaluate now; returns `all/...`, `heldout/...` and `health/...` by name."""
-        report, encoded = evaluate_module(module, self.heldout)
-        self._newest = (step, report, encoded)
+        report = evaluate_module(module, self.heldout)
         scores = scalars_of(report)
         self.history.append({"step": step, "epoch": epoch, **scores})
         if module.logger is not None:
@@ -64,14 +68,20 @@ class EvaluationCallback(pl.Callback):
         event(log, logging.INFO, "evaluation", step=step, epoch=epoch, **fields)
         return scores
 
-    def final(self, module: NaicsModule, step: int, epoch: int) -> tuple[EvaluationReport, Encoded]:
-        """Report and embedding of the weights after `step`, made now unless they are at hand."""
-        if self._newest is None or self._newest[0] != step:
-            self.run(module, step, epoch)
-        assert self._newest is not None
-        return self._newest[1], self._newest[2]
+    def restore_best(self, module: NaicsModule) -> int | None:
+        """Put the weights of the best evaluation back; the step they are of.
 
-    def _stop_early(self, trainer: pl.Trainer, scores: dict[str, float]) -> None:
+        None where early stopping is off or they are the newest.
+        """
+        if self.best_weights is None or self.best_step == self.history[-1]["step"]:
+            return None
+        module.load_state_dict(self.best_weights, strict=False)
+        event(log, logging.INFO, "early_stopping.restored", step=self.best_step)
+        return self.best_step
+
+    def _stop_early(
+        self, trainer: pl.Trainer, module: NaicsModule, scores: dict[str, float]
+    ) -> None:
         if self.early.metric not in scores:
             known = ", ".join(sorted(scores))
             raise ConfigError(
@@ -82,6 +92,7 @@ class EvaluationCallback(pl.Callback):
         score = sign * scores[self.early.metric]
         if score > self.best:
             self.best, self.without_progress = score, 0
+            self.best_weights, self.best_step = module.trained_state(), trainer.global_step
             return
         self.without_progress += 1
         if self.without_progress >= self.early.patience:
@@ -95,11 +106,14 @@ class EvaluationCallback(pl.Callback):
             "history": self.history,
             "best": self.best,
             "without_progress": self.without_progress,
+            "best_weights": self.best_weights,
+            "best_step": self.best_step,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = list(state_dict["history"])
         self.best, self.without_progress = state_dict["best"], state_dict["without_progress"]
+        self.best_weights, self.best_step = state_dict["best_weights"], state_dict["best_step"]
 
 
 def scalars_of(report: EvaluationReport) -> dict[str, float]:
@@ -108,10 +122,10 @@ def scalars_of(report: EvaluationReport) -> dict[str, float]:
     return {f"{part}/{name}": float(v) for part, row in parts.items() for name, v in row.items()}
 
 
-def evaluate_module(module: NaicsModule, heldout: IntArray) -> tuple[EvaluationReport, Encoded]:
-    """Embed every code and score the embedding."""
+def evaluate_module(module: NaicsModule, heldout: IntArray) -> EvaluationReport:
+    """Score every code; the codes stand with the features that training gives them."""
     beat()
     encoded = module.embed_all()
     beat()
     points, curvature = encoded.points.cpu(), float(encoded.curvature)
-    return evaluate(points, module.taxonomy, heldout, curvature), encoded
+    return evaluate(points, module.taxonomy, heldout, curvature)

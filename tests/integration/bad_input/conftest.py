@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_bert import TINY
 
 from naics_job.cli.app import main
 from naics_job.observability.logs import unbind_all
@@ -70,7 +71,7 @@ Command = Callable[..., Ended]
 @pytest.fixture(scope="session")
 def settings(tiny_folder: Path) -> list[str]:
     """Arguments of a run of seven steps: a checkpoint in the middle and one at the end."""
-    model = [f"model.base_model_name={tiny_folder}", "model.embedding_dim=16"]
+    model = [f"model.base_model_name={tiny_folder}", *TINY]
     return ["--profile", "smoke", *model, "training.trainer.max_epochs=1"]
 
 

@@ -57,9 +57,9 @@ def test_corrupt_features_are_announced_and_made_again(after_a_run: Any, command
     assert after_a_run.contents("data/features")[f"data/features/{file.name}"] in good.values()
 
 
-@pytest.mark.parametrize("file", ["embeddings.parquet", "model/model.safetensors"])
+@pytest.mark.parametrize("file", ["embeddings.parquet", "items.parquet", "model/encoder.onnx"])
 def test_a_corrupt_export(after_a_run: Any, command: Command, file: str) -> None:
-    assert command("search", "Corn Farming", "-k", "3").out.count("\n") == 4
+    assert command("search", "Corn Farming", "-k", "3").out.count("\n") == 5
     after_a_run.flip_bit(f"outputs/smoke/{file}")
     command("search", "Corn Farming").refuses(65, "outputs/smoke", "--ckpt-path last")
     assert command("train", "--ckpt-path", "last").code == 0  # trains nothing, exports again
@@ -67,6 +67,6 @@ def test_a_corrupt_export(after_a_run: Any, command: Command, file: str) -> None
 
 
 def test_an_export_of_another_version(after_a_run: Any, command: Command) -> None:
-    path = after_a_run.find("outputs/smoke/model/config.json")
-    path.write_text(path.read_text().replace('"embedding_dim"', '"embedding_size"'))
-    command("search", "Corn Farming").refuses(65, "outputs/smoke/model", "embedding_size")
+    path = after_a_run.find("outputs/smoke/naics.json")
+    path.write_text(path.read_text().replace('"version": 1', '"version": 0'))
+    command("search", "Corn Farming").refuses(65, "outputs/smoke", "version 0")

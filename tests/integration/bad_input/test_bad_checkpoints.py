@@ -70,14 +70,14 @@ def test_no_checkpoint_at_all(after_a_run: Any, command: Command) -> None:
 def test_another_architecture(after_a_run: Any, command: Command, start: str) -> None:
     finished, before = after_a_run.record, after_a_run.contents("checkpoints", "outputs")
     path = "last" if start == "last" else str(after_a_run.find(start))
-    ended = command("train", "--ckpt-path", path, "model.embedding_dim=24")
+    ended = command("train", "--ckpt-path", path, "model.tree_dim=24")
     ended.refuses(74, "of another architecture", "model.*")
     assert after_a_run.record["status"] == "failed"
     assert after_a_run.record["exit_code"] == 74
     assert before.items() <= after_a_run.contents("checkpoints", "outputs").items()
     kept = json.loads((after_a_run.root / "outputs/smoke/finished_record.json").read_text())
     assert kept == finished  # what is known of the embeddings beside it
-    command("evaluate", "--ckpt-path", path, "model.embedding_dim=24").refuses(74, "architecture")
+    command("evaluate", "--ckpt-path", path, "model.tree_dim=24").refuses(74, "architecture")
 
 
 class Armed:

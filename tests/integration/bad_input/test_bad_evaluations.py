@@ -21,9 +21,11 @@ def test_another_split(after_a_run: Any, command: Command, start: str) -> None:
     path = "last" if start == "last" else str(after_a_run.find(NEWEST))
     if start == "bare":
         path = shutil.copy(path, after_a_run.root.parent / "own.ckpt")
-    for setting in ("seed=7", "data_loader.val_split=0.2"):
+    for setting in ("seed=7", "data_loader.val_split=0.2", "data_loader.test_split=0.3"):
         ended = command("evaluate", "--ckpt-path", path, setting)
-        ended.refuses(78, "heldout_digest", "seed and data_loader.val_split")
+        ended.refuses(
+            78, "heldout_digest", "seed, data_loader.val_split and data_loader.test_split"
+        )
     assert after_a_run.contents() == before
     assert command("evaluate", "--ckpt-path", path).code == 0
 

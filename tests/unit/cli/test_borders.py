@@ -10,13 +10,17 @@ import yaml
 from naics_job.cli.borders import Plan, planned_phases
 from naics_job.cli.show_config import WIDTH, as_json, as_table, as_yaml
 from naics_job.config.load import load_config
+from naics_job.data.splits import split_families
 from naics_job.errors import ConfigError
 from naics_job.storage.files import Manifest, write_manifest
+from naics_job.taxonomy.codes import bundled_titles, sector_of
+from naics_job.taxonomy.tree import Taxonomy
 
 # Spelled out so that the tests do not follow the packaged values.
 GIVEN = (
     "data_loader.batch_size=32",
     "data_loader.val_split=0.05",
+    "data_loader.test_split=0.1",
     "curriculum.phase1_end=0.3",
     "curriculum.phase2_end=0.7",
     "curriculum.phase3_end=1",
@@ -37,12 +41,13 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_phases_of_a_run_worked_by_hand() -> None:
-    """2,125 codes, 5 % of 1,012 six-digit ones held out: 2,074 anchors, 65 steps of 32."""
+    """2,125 codes. Of 1,012 six-digit ones 51 and 101 are held out, and with them 103 of the 689
+    five-digit ones: 1,870 anchors, 59 steps of 32."""
     result = plan()
-    assert (result.num_codes, result.num_heldout) == (2125, 51)
-    assert (result.steps_per_epoch, result.total_steps) == (65, 650)
+    assert (result.num_codes, result.num_heldout) == (2125, 152 + 103)
+    assert (result.steps_per_epoch, result.total_steps) == (59, 590)
     spans = [(s.phase, s.start, s.end, s.start_step, s.end_step) for s in result.spans]
-    assert spans == [(1, 0.0, 0.3, 0, 195), (2, 0.3, 0.7, 195, 455), (3, 0.7, 1.0, 455, 650)]
+    assert spans == [(1, 0.0, 0.3, 0, 177), (2, 0.3, 0.7, 177, 413), (3, 0.7, 1.0, 413, 590)]
     assert result.spans[1].start_epoch == 3.0
     assert not result.warnings
 
@@ -83,10 +88,10 @@ def test_anchors_per_step(
     ("overrides", "per_epoch", "total", "third"),
     [
         (["training.trainer.limit_train_batches=10"], 10, 100, 70),
-        (["training.trainer.limit_train_batches=0.2"], 13, 130, 91),
-        (["training.trainer.max_steps=100"], 65, 100, 70),
-        (["training.trainer.max_steps=9999"], 65, 650, 455),
-        (["training.trainer.max_epochs=-1", "training.trainer.max_steps=200"], 65, 200, 140),
+        (["training.trainer.limit_train_batches=0.2"], 11, 110, 77),
+        (["training.trainer.max_steps=100"], 59, 100, 70),
+        (["training.trainer.max_steps=9999"], 59, 590, 413),
+        (["training.trainer.max_epochs=-1", "training.trainer.max_steps=200"], 59, 200, 140),
         (["training.trainer.fast_dev_run=10"], 10, 10, 7),
     ],
 )
@@ -99,13 +104,33 @@ def test_limits_shorten_the_run_and_move_its_phases(
     assert result.spans[2].end_step == total
 
 
-def test_the_accumulation_is_worked_out_as_in_a_run() -> None:
+@pytest.mark.parametrize("seed", [0, 7, 42])
+@pytest.mark.parametrize(("val", "test"), [(0.05, 0.1), (0, 0.1), (0.3, 0), (0, 0)])
+@pytest.mark.parametrize("sectors", ["[]", "[23,31-33,62]"])
+def test_what_is_held_out_is_nearly_what_a_run_holds_out(
+    seed: int, val: float, test: float, sectors: str
+) -> None:
+    splits = [f"data_loader.val_split={val}", f"data_loader.test_split={test}"]
+    config = load_config(overrides=[*splits, f"seed={seed}", f"data.sectors={sectors}"]).config
+    wanted = {sector_of(sector) for sector in config.data.sectors}
+    rows = [row for row in bundled_titles() if not wanted or sector_of(row[0]) in wanted]
+    tree = Taxonomy.from_codes(*zip(*rows, strict=True))
+    expected = int(split_families(tree, val, test, seed).held().sum())
+    result = planned_phases(config)
+    assert result.num_codes == len(tree)
+    assert result.num_heldout == pytest.approx(expected, abs=0.02 * len(tree))
+    assert (result.num_heldout == 0) == (expected == 0)
+
+
+def test_the_micro_batches_are_worked_out_as_in_a_run() -> None:
     fixed = ["data_loader.global_batch_size=256", "training.trainer.devices=2"]
     assert (plan(*fixed).anchors_per_step, plan(*fixed).micro_batches) == (256, 4)
     limited = plan(*fixed, "training.trainer.limit_train_batches=8")
-    assert limited.steps_per_epoch == 2
+    assert limited.steps_per_epoch == 8  # a batch is a whole step
     loaded = load_config(overrides=[*GIVEN, *fixed])
-    assert "256 anchors a step in 4 micro-batches on 2 processes" in as_table(loaded, plan(*fixed))
+    line = "256 anchors a step on 2 processes; 4 micro-batches per process"
+    assert line in as_table(loaded, plan(*fixed))
+    assert "micro-batches" not in as_table(loaded, plan())
     with pytest.raises(ConfigError, match="global_batch_size=100 cannot"):
         plan("data_loader.global_batch_size=100")
 
@@ -113,7 +138,7 @@ def test_the_accumulation_is_worked_out_as_in_a_run() -> None:
 def test_a_run_that_is_cut_short_says_so() -> None:
     loaded = load_config(overrides=[*GIVEN, "training.trainer.max_steps=100"])
     text = as_table(loaded, planned_phases(loaded.config))
-    assert "2 epochs of 65 steps = 130 optimizer steps cut to 100 (max_steps)" in text
+    assert "2 epochs of 59 steps = 118 optimizer steps cut to 100 (max_steps)" in text
 
 
 def test_a_late_clustering_start_is_warned_of() -> None:

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from naics_job.cli.evidence import Evidence, Frozen, gather
-from naics_job.cli.findings import MARK, channel_findings, distance_findings
+from naics_job.cli.findings import MARK, channel_findings, distance_findings, heldout_findings
 from naics_job.cli.investigate import explain
 from naics_job.cli.parent_findings import parent_findings, text_findings
 from naics_job.config.schema import Config
 from naics_job.data.prepare import prepare_all
+from naics_job.data.splits import split_families
 from naics_job.errors import DataError
 from naics_job.evaluation.breakdown import all_pairs, fit_distance, fit_rank
 from naics_job.evaluation.distances import MatrixDistances
 from naics_job.evaluation.parents import nearest_parents
+from naics_job.model.features import FrozenFeatures, _write
 
 Write = Callable[..., None]
 MISPLACED = {"221310": "611110", "22131": "61111"}
@@ -111,6 +114,50 @@ def test_a_missing_channel_that_hurts(evidence: Evidence) -> None:
     wanted = f"{MARK}6-digit codes without examples: parent@1 0.500"
     assert any(line.startswith(wanted) for line in marked)
     assert not any("NDCG" in line for line in marked)
+
+
+def test_held_out_codes_are_those_of_the_test_split(
+    past_config: Config, evidence: Evidence
+) -> None:
+    """Test codes get half the score of the training codes; those of validation do not count."""
+    loader, tree = past_config.data_loader, evidence.taxonomy
+    splits = split_families(tree, loader.val_split, loader.test_split, past_config.seed)
+    np.testing.assert_array_equal(evidence.heldout, splits.test)
+    hits = np.ones(len(tree))
+    hits[splits.test], hits[splits.validation] = 0.5, 0.0
+    scores = replace(evidence.scores, parent_hit=hits)
+    lines = heldout_findings(replace(evidence, scores=scores), fit_distance(evidence.pairs))
+    below = np.isin(tree.level, np.unique(tree.level[splits.test]))
+    trained = int((below & evidence.is_trained).sum())
+    wanted = f"held-out codes: parent@1 0.500 ({len(splits.test)} codes), of the others 1.000 "
+    assert lines[0].startswith(f"{MARK}{wanted}({trained});")
+    nobody = replace(evidence, heldout=np.empty(0, dtype=np.int64))
+    assert heldout_findings(nobody, fit_distance(evidence.pairs)) == [
+        "no codes were held out to be reported (data_loader.test_split=0)"
+    ]
+
+
+def test_the_frozen_encoder_is_scored_from_its_cached_features(
+    past_config: Config, evidence: Evidence
+) -> None:
+    """Titles, descriptions and items are drawn so that a code resembles its parent most."""
+    assert evidence.frozen is None
+    tree = evidence.taxonomy
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(len(tree), 64, generator=generator)
+    for position in range(len(tree)):
+        above = int(tree.parent[position])
+        vectors[position] = 0.3 * vectors[position] + (vectors[above] if above >= 0 else 0)
+    none = [torch.zeros(0, 64), torch.zeros(len(tree) + 1, dtype=torch.int64)] * 2
+    parts = [part.clone() for part in (vectors, vectors, *none)]
+    own = {"labelled": torch.zeros(0, 64), "labelled_code": torch.zeros(0, dtype=torch.int64)}
+    features = FrozenFeatures(*parts, query=torch.zeros(0, 64), **own)
+    url = f"{past_config.dirs.data_dir}/features/f.safetensors"
+    _write(url, features, {"tokens": "t", "base": "a" * 64}, "f")
+    frozen = gather(past_config).frozen
+    assert frozen is not None
+    assert frozen.parents.wrong(tree).mean() < 0.2
+    assert "the untrained encoder" in "\n".join(explain(past_config))
 
 
 def test_what_text_alone_confuses(evidence: Evidence) -> None:

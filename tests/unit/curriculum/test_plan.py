@@ -55,11 +55,9 @@ def state(phase: int, *overrides: str) -> PhaseState:
     return Curriculum(config.curriculum, config.sampling, borders).at(STEPS[phase])
 
 
-def batch(index: int = 0, start: int = 0, anchors: IntArray = ANCHORS) -> AnchorBatch:
+def batch(index: int = 0, anchors: IntArray = ANCHORS) -> AnchorBatch:
     rest = np.ones(len(anchors), dtype=np.int8)
-    return AnchorBatch(
-        0, index, start, anchors, anchors, rest, rest, np.ones(len(anchors), np.float32)
-    )
+    return AnchorBatch(0, index, anchors, anchors, rest, rest, np.ones(len(anchors), np.float32))
 
 
 @pytest.mark.parametrize("phase", [1, 2, 3])
@@ -83,8 +81,8 @@ def test_choices_are_a_function_of_the_batch_and_the_row(phase: int) -> None:
     tested = planner()
     whole = tested.choose(batch(3), state(phase))
     np.testing.assert_array_equal(whole, planner().choose(batch(3), state(phase)))
-    part = tested.choose(batch(3, start=2, anchors=ANCHORS[2:5]), state(phase))
-    np.testing.assert_array_equal(whole[2:5], part)
+    part = tested.choose(batch(3, anchors=ANCHORS[:4]), state(phase))
+    np.testing.assert_array_equal(whole[:4], part)
     assert (whole != tested.choose(batch(4), state(phase))).any()
 
 
@@ -267,3 +265,47 @@ def test_the_mask_belongs_to_the_codes_that_mining_chose() -> None:
     tested.clusters.assign(labels, epoch=1)
     keep = tested.keep(ANCHORS[:1], chosen[0], state(3))[0]
     assert np.flatnonzero(~keep).tolist() == [2, 7]
+
+
+CHANCE = np.array([0.3, 0.6])
+EXCLUDERS = np.full(len(ANCHORS), -1)
+
+
+@pytest.mark.parametrize(
+    ("phase", "acting"),
+    [
+        (1, {"structure_weights"}),
+        (2, {"mining", "router"}),
+        (3, {"mining", "router", "false_negatives"}),
+    ],
+)
+def test_each_mechanism_of_the_texts_can_be_left_out(phase: int, acting: set[str]) -> None:
+    tested = planner("false_negatives.strategy=eliminate")
+    clusters(tested)
+    whole = tested.text_weights(ANCHORS, EXCLUDERS, state(phase), CHANCE)
+    without = tested.text_weights_without(ANCHORS, state(phase))
+    assert set(without) == acting
+    for name, other in without.items():
+        assert not np.array_equal(other, whole), name
+    more = np.isfinite(without.get("false_negatives", without.get("structure_weights", whole)))
+    fewer = np.isfinite(whole)
+    assert (more >= fewer).all()
+    assert (more > fewer).any() == (phase != 2)
+
+
+def test_static_buckets_have_nothing_to_leave_out() -> None:
+    option = "sampling.strategy=sans_static"
+    tested = planner(option)
+    for phase in (1, 3):
+        tested.text_weights(ANCHORS, EXCLUDERS, state(phase, option), CHANCE)
+        assert tested.text_weights_without(ANCHORS, state(phase, option)) == {}
+
+
+def test_a_code_that_excludes_a_text_can_be_left_out() -> None:
+    tested = planner()
+    excluders = EXCLUDERS.copy()
+    excluders[0] = TREE.position("212220")
+    tested.text_weights(ANCHORS, excluders, state(1), CHANCE)
+    without = tested.text_weights_without(ANCHORS, state(1))["cross_reference_negatives"]
+    plain = tested.text_weights(ANCHORS, EXCLUDERS, state(1), CHANCE)
+    np.testing.assert_array_equal(without, plain)

@@ -30,9 +30,8 @@ def data() -> NaicsData:
     return NaicsData(taxonomy, {}, none, positive_table(taxonomy), "bundled", "0" * 64)
 
 
-def module(size: int = 8, parts: int = 1, *overrides: str) -> NaicsDataModule:
-    config = settings(overrides)
-    return NaicsDataModule(data(), config, global_batch_size=size, micro_batches=parts)
+def module(size: int = 8, *overrides: str) -> NaicsDataModule:
+    return NaicsDataModule(data(), settings(overrides), global_batch_size=size)
 
 
 def assert_same(left: AnchorBatch, right: AnchorBatch) -> None:
@@ -46,8 +45,9 @@ def test_an_epoch_is_full_and_never_shows_a_held_out_code() -> None:
     assert len(batches) == len(tested.train_dataloader()) == tested.steps_per_epoch
     anchors = np.concatenate([batch.anchors for batch in batches])
     positives = np.concatenate([batch.positives for batch in batches])
-    assert len(tested.heldout) > 0
-    assert not np.isin(np.concatenate([anchors, positives]), tested.heldout).any()
+    for heldout in (tested.splits.validation, tested.splits.test):
+        assert len(heldout) > 0
+        assert not np.isin(np.concatenate([anchors, positives]), heldout).any()
     assert set(anchors) == set(tested.positives.anchors)
 
 
@@ -76,30 +76,24 @@ def test_what_is_recorded_is_what_is_saved() -> None:
     assert (following.anchors != batches[0].anchors).any()
 
 
-def test_accumulation_cuts_the_same_batches_into_parts() -> None:
-    whole = list(module(8, 1).train_dataloader())
-    cut = module(8, 4)
-    parts = list(cut.train_dataloader())
-    assert len(parts) == 4 * len(whole)
-    for number, part in enumerate(parts):
-        full, start = whole[number // 4], 2 * (number % 4)
-        assert (part.index, part.start) == (full.index, start)
-        for name in ("anchors", "positives", "relation", "margin"):
-            expected = getattr(full, name)[start : start + 2]
-            np.testing.assert_array_equal(getattr(part, name), expected)
-    cut.record(parts[3])
-    assert cut.state_dict() == {"epoch": 0, "position": 8}
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_a_batch_is_a_whole_step_however_it_is_encoded(size: int) -> None:
+    accumulate = f"training.trainer.accumulate_grad_batches={8 // size}"
+    cut = module(8, f"data_loader.batch_size={size}", accumulate)
+    for left, right in zip(cut.train_dataloader(), module().train_dataloader(), strict=True):
+        assert len(left.anchors) == 8
+        assert_same(left, right)
 
 
 def test_overfitting_repeats_the_batches_of_the_first_epoch() -> None:
-    tested = module(8, 2, "training.trainer.overfit_batches=4")
+    tested = module(8, "training.trainer.overfit_batches=4")
     first = [tested.dataset[0, number] for number in range(4)]
     later = [tested.dataset[3, number] for number in range(4)]
     for one, other in zip(first, later, strict=True):
         assert (one.epoch, other.epoch) == (0, 3)
         np.testing.assert_array_equal(one.anchors, other.anchors)
         np.testing.assert_array_equal(one.positives, other.positives)
-    plain = module(8, 2)
+    plain = module(8)
     assert (plain.dataset[0, 0].anchors != plain.dataset[3, 0].anchors).any()
 
 
@@ -128,11 +122,6 @@ def test_a_position_of_another_batch_size_is_refused() -> None:
         module().load_state_dict({"epoch": 0, "position": 12})
 
 
-def test_a_batch_that_cannot_be_cut_is_refused() -> None:
-    with pytest.raises(ConfigError, match="accumulate_grad_batches=3"):
-        module(8, 3)
-
-
 def test_more_negatives_than_codes_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"data_loader\.num_negatives=500"):
-        module(8, 1, "data_loader.num_negatives=500")
+        module(8, "data_loader.num_negatives=500")

@@ -1,34 +1,38 @@
+"""The tokens of free texts: cut, unknown words, no words."""
+
 from pathlib import Path
 
 import pytest
 
-from naics_job.data.query_tokens import QUERY_CHANNELS, QueryTokenizer
+from naics_job.data.query_tokens import QueryTokenizer
 from naics_job.data.tokens import parse_tokenizer
 from naics_job.errors import DataError
 
 CLS, SEP, UNKNOWN = 2, 3, 1
-LIMITS = {"title": 5, "description": 6, "examples": 8, "excluded": 9}
+LIMIT = 6
 
 
 @pytest.fixture
 def tokenize(tiny_folder: Path) -> QueryTokenizer:
     content = (tiny_folder / "tokenizer.json").read_bytes()
-    return QueryTokenizer(parse_tokenizer(content, "tokenizer.json", ""), LIMITS)
+    return QueryTokenizer(parse_tokenizer(content, "tokenizer.json", ""), LIMIT)
 
 
-def test_texts_are_cut_to_the_length_of_each_channel(tokenize: QueryTokenizer) -> None:
+def test_texts_are_cut_to_the_limit(tokenize: QueryTokenizer) -> None:
     found = tokenize(["w0 w1", " ".join(f"w{number}" for number in range(20)), "nowhere w3"])
-    assert tuple(found) == QUERY_CHANNELS
-    for channel, ragged in found.items():
-        room = LIMITS[channel] - 2
-        assert ragged.lengths.tolist() == [4, LIMITS[channel], 4]
-        whole = [CLS, 4, 5, SEP, CLS, *range(4, 4 + room), SEP, CLS, UNKNOWN, 7, SEP]
-        assert ragged.ids.tolist() == whole
+    assert found.lengths.tolist() == [4, LIMIT, 4]
+    assert found.ids.tolist() == [CLS, 4, 5, SEP, CLS, 4, 5, 6, 7, SEP, CLS, UNKNOWN, 7, SEP]
 
 
-def test_a_text_without_a_word_is_a_missing_channel(tokenize: QueryTokenizer) -> None:
-    for ragged in tokenize(["", "w1", "  \t"]).values():
-        assert ragged.lengths.tolist() == [0, 3, 0]
+def test_a_text_without_a_word_is_empty(tokenize: QueryTokenizer) -> None:
+    assert tokenize(["", "w1", "  \t"]).lengths.tolist() == [0, 3, 0]
+    assert tokenize([]).lengths.tolist() == []
+
+
+def test_a_search_without_a_word_is_refused(tokenize: QueryTokenizer) -> None:
+    assert tokenize.asked(["w1", "w2 w3"]).lengths.tolist() == [3, 4]
+    with pytest.raises(DataError, match=r"'  ' has no word"):
+        tokenize.asked(["w1", "  "])
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"model"'])

@@ -49,9 +49,7 @@ def module(seed: int, world: int, workers: int = 0) -> NaicsDataModule:
     chosen = config(seed, workers)
     plan = plan_batches(chosen, world)
     assert plan.micro_batches == 8 // world
-    return NaicsDataModule(
-        data(), chosen, global_batch_size=GLOBAL_BATCH, micro_batches=plan.micro_batches
-    )
+    return NaicsDataModule(data(), chosen, global_batch_size=plan.global_batch_size)
 
 
 def rows(tested: NaicsDataModule, batches: Iterable[AnchorBatch]) -> Rows:

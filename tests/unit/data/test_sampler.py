@@ -1,4 +1,4 @@
-"""Random numbers by position, the order of an epoch, held-out codes, positives."""
+"""Random numbers by position, the order of an epoch, positives."""
 
 from dataclasses import replace
 
@@ -12,9 +12,9 @@ from naics_job.data.sampler import (
     EpochOrder,
     PositiveSampler,
     RowDraws,
-    split_heldout,
     step_rng,
 )
+from naics_job.data.splits import split_families
 from naics_job.data.triplets import positive_table
 from naics_job.errors import ConfigError
 from naics_job.taxonomy.codes import bundled_titles
@@ -71,27 +71,6 @@ def test_seeking_equals_walking_and_epochs_differ() -> None:
     assert (EpochOrder(np.arange(97), 6, 8).batch(0, 0) != walked[0, 0]).any()
 
 
-@pytest.mark.parametrize("share", [0.05, 0.2])
-def test_held_out_codes_are_six_digit_and_spread_over_sectors(share: float) -> None:
-    train, heldout = split_heldout(NAICS, share, seed=42)
-    assert sorted([*train, *heldout]) == list(range(len(NAICS)))
-    leaves = NAICS.six_digit()
-    assert np.isin(heldout, leaves).all()
-    assert len(heldout) == round(share * len(leaves))
-    for sector in np.unique(NAICS.ancestors[leaves, 1]):
-        size = (NAICS.ancestors[leaves, 1] == sector).sum()
-        held = (NAICS.ancestors[heldout, 1] == sector).sum()
-        assert abs(held - share * size) < 1
-    again = split_heldout(NAICS, share, seed=42)[1]
-    np.testing.assert_array_equal(heldout, again)
-    assert not np.array_equal(heldout, split_heldout(NAICS, share, seed=43)[1])
-
-
-def test_no_share_holds_out_nobody_and_a_tiny_one_holds_out_one() -> None:
-    assert len(split_heldout(NAICS, 0.0, seed=1)[1]) == 0
-    assert len(split_heldout(NAICS, 1e-6, seed=1)[1]) == 1
-
-
 def test_positives_follow_the_weights_of_their_kinds() -> None:
     weights = PositiveWeights(parent=4, ancestor=1, child=0, descendant=0, sibling=2)
     anchor, rows = NAICS.position("111150"), 30_000
@@ -124,10 +103,10 @@ def test_a_kind_is_what_the_positive_is_to_the_anchor(kind: str, up: bool) -> No
 
 
 def test_a_held_out_code_is_neither_anchor_nor_positive() -> None:
-    train, heldout = split_heldout(NAICS, 0.4, seed=1)
-    allowed = np.zeros(len(NAICS), dtype=bool)
-    allowed[train] = True
-    sampler = PositiveSampler(positive_table(NAICS), allowed, EQUAL)
+    held = split_families(NAICS, 0.2, 0.2, seed=1).held()
+    heldout = np.flatnonzero(held)
+    sampler = PositiveSampler(positive_table(NAICS), ~held, EQUAL)
+    assert len(heldout) > 0
     assert not np.isin(sampler.anchors, heldout).any()
     for index in range(5):
         positive = sampler.draw(sampler.anchors, draws(len(sampler.anchors), index))[0]

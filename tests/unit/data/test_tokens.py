@@ -12,7 +12,7 @@ from naics_job.config.data_schema import DataLoaderConfig
 from naics_job.config.schema import Config
 from naics_job.data.contracts import CHANNELS
 from naics_job.data.prepare import NaicsData
-from naics_job.data.tokens import TokenStore
+from naics_job.data.tokens import Ragged, TokenStore, load_tokenizer
 from naics_job.data.triplets import positive_table
 from naics_job.errors import DataError
 from naics_job.taxonomy.tree import Taxonomy
@@ -39,10 +39,6 @@ def tokenizer_dir(tmp_path: Path) -> Path:
 
 def words(begin: int, end: int) -> str:
     return " ".join(WORDS[begin:end])
-
-
-def ids(begin: int, end: int) -> list[int]:
-    return list(range(begin + 5, end + 5))
 
 
 @pytest.fixture
@@ -77,47 +73,57 @@ def store(data: NaicsData, tokenizer_dir: Path, config: DataLoaderConfig) -> Tok
     return TokenStore.open_or_build(data, tokenizer_dir, config)
 
 
-def rows(store: TokenStore, channel: str, positions: list[int], view: int) -> list[list[int]]:
-    ragged = store.view(channel, np.array(positions), view)
+def lists(ragged: Ragged) -> list[list[int]]:
+    """Its rows."""
     assert ragged.ids.dtype == np.int32
     assert ragged.lengths.sum() == len(ragged.ids)
     return [part.tolist() for part in np.split(ragged.ids, np.cumsum(ragged.lengths)[:-1])]
 
 
-def test_texts_that_fit_are_whole_and_equal_in_all_views(store: TokenStore) -> None:
-    expected = [[CLS, *ids(2, 5), SEP], [CLS, *ids(0, 3), SEP], [CLS, *ids(2, 5), SEP]]
-    for view in range(4):
-        assert rows(store, "title", [2, 0, 2], view) == expected
-        assert rows(store, "description", [0, 1], view) == [[CLS, *ids(0, 8), SEP], []]
-    assert rows(store, "examples", [2], 0) == [[CLS, *ids(3, 4), 4, SEP]]  # items end in ";"
+def encoded(tokenizer_dir: Path, text: str) -> list[int]:
+    """What the tokenizer itself makes of `text`, cut to the limit."""
+    tokenizer = load_tokenizer(tokenizer_dir)[0]
+    tokenizer.enable_truncation(MAX_TOKENS)
+    return list(tokenizer.encode(text).ids)
+
+
+def test_a_whole_text_is_what_the_tokenizer_makes_of_its_segments_in_a_row(
+    store: TokenStore, data: NaicsData, tokenizer_dir: Path
+) -> None:
+    for channel in CHANNELS:
+        whole = [" ".join(segments) for segments in data.texts[channel]]
+        expected = [encoded(tokenizer_dir, text) if text else [] for text in whole]
+        assert lists(store.texts(channel)) == expected
+    assert max(store.texts("examples").lengths) == MAX_TOKENS
+
+
+def test_a_single_text_is_what_the_tokenizer_makes_of_one_segment(
+    store: TokenStore, data: NaicsData, tokenizer_dir: Path
+) -> None:
+    for channel in CHANNELS[:3]:
+        flat = [text for segments in data.texts[channel] for text in segments]
+        expected = [encoded(tokenizer_dir, text) for text in flat]
+        assert lists(store.single_texts(channel)) == expected
+    assert max(store.single_texts("description").lengths) == MAX_TOKENS
+    assert len(store.single_texts("excluded").lengths) == 0
 
 
 def test_missing_channels_have_length_zero(store: TokenStore) -> None:
-    ragged = store.view("excluded", np.arange(5), 1)
-    assert ragged.lengths.tolist() == [0] * 5
-    assert len(store.view("title", np.array([], dtype=np.int64), 0).ids) == 0
+    assert store.texts("excluded").lengths.tolist() == [0] * 5
+    assert store.texts("description").lengths.tolist() == [10, 0, 10, 3, 0]
 
 
-def test_long_texts_are_cut_in_view_0_and_sampled_in_others(store: TokenStore) -> None:
-    assert store.is_long("description").tolist() == [False, False, True, False, False]
-    assert store.is_long("examples").tolist() == [True, False, False, False, False]
-    assert rows(store, "description", [2], 0) == [[CLS, *ids(20, 28), SEP]]
-    views = [rows(store, "examples", [2, 0, 1], view) for view in range(1, 6)]
-    for short, long, missing in views:
-        assert short == [CLS, *ids(3, 4), 4, SEP]
-        assert missing == []
-        assert len(long) <= MAX_TOKENS
-        assert (long[0], long[-1]) == (CLS, SEP)
-        assert [token for token in long[1:-1] if token > 4] == sorted(long[1:-1])[long.count(4) :]
-    assert len({tuple(view[1]) for view in views}) > 1
-    swapped = [rows(store, "examples", [0, 2], view) for view in range(1, 6)]
-    assert swapped == [[view[1], view[0]] for view in views]
-    again = [rows(store, "examples", [0], view)[0] for view in range(1, 6)]
-    assert again == [view[1] for view in views]
+def test_special_tokens_are_those_of_the_tokenizer(store: TokenStore) -> None:
+    assert (store.special.before, store.special.after) == ([CLS], [SEP])
+    assert store.vocabulary_size == 5 + len(WORDS)
+    found = store.special.around(
+        np.arange(50, 60, dtype=np.int32), np.array([3, 0, 9]), np.array([5, 0, 1]), 6
+    )
+    assert lists(found) == [[CLS, 53, 54, 55, 56, SEP], [], [CLS, 59, SEP]]
 
 
 def test_counts(store: TokenStore) -> None:
-    assert store.num_tokens == {"title": 15, "description": 29, "examples": 62, "excluded": 0}
+    assert store.num_tokens == {"title": 15, "description": 29, "examples": 41, "excluded": 0}
 
 
 def test_the_store_is_opened_not_built_again(
@@ -131,7 +137,7 @@ def test_the_store_is_opened_not_built_again(
     monkeypatch.delattr("naics_job.data.tokens._build")
     again = TokenStore.open_or_build(data, tokenizer_dir, config)
     assert again.digest == store.digest
-    assert rows(again, "examples", [0, 2], 3) == rows(store, "examples", [0, 2], 3)
+    assert lists(again.single_texts("examples")) == lists(store.single_texts("examples"))
 
 
 def test_shards_in_a_row_read_like_one(
@@ -143,9 +149,8 @@ def test_shards_in_a_row_read_like_one(
     streaming = replace(config.streaming, shard_codes=100)
     whole = TokenStore.open_or_build(data, tokenizer_dir, replace(config, streaming=streaming))
     for channel in CHANNELS:
-        for positions in ([0, 1, 2, 3, 4], [4, 0, 2, 2], [3]):
-            expected = rows(whole, channel, positions, 0)
-            assert rows(store, channel, positions, 0) == expected
+        assert lists(store.texts(channel)) == lists(whole.texts(channel))
+        assert lists(store.single_texts(channel)) == lists(whole.single_texts(channel))
     assert whole.num_tokens == store.num_tokens
 
 
@@ -158,7 +163,7 @@ def test_a_store_without_sizes_is_read(
     manifest["shards"] = {name: entry["sha256"] for name, entry in manifest["shards"].items()}
     file.write_text(json.dumps(manifest))
     again = TokenStore.open_or_build(data, tokenizer_dir, config)
-    assert rows(again, "examples", [0, 2], 3) == rows(store, "examples", [0, 2], 3)
+    assert lists(again.single_texts("examples")) == lists(store.single_texts("examples"))
 
 
 def test_a_shard_of_another_layout_is_refused(

@@ -8,7 +8,7 @@ from torch import Tensor
 from naics_job.errors import DataError
 from naics_job.evaluation import report as report_module
 from naics_job.evaluation.distances import CosineDistances, LorentzDistances, MatrixDistances
-from naics_job.evaluation.report import evaluate, evaluate_distances, frozen_baseline
+from naics_job.evaluation.report import evaluate, evaluate_distances
 from naics_job.geometry.lorentz import exp_map_origin, geodesic_distance
 from naics_job.taxonomy.codes import bundled_titles
 from naics_job.taxonomy.tree import Taxonomy
@@ -170,22 +170,6 @@ def test_large_taxonomies_are_scored_on_sampled_queries(monkeypatch: pytest.Monk
     assert sampled.health["num_queries"] == 60
     assert sampled.all["ndcg@10"] == pytest.approx(full.all["ndcg@10"], abs=0.05)
     assert sampled.heldout == full.heldout  # fewer than the limit: all of them are asked
-
-
-def test_frozen_baseline_is_the_cosine_of_the_mean_of_present_channels() -> None:
-    generator = torch.Generator().manual_seed(4)
-    features = torch.randn(len(TREE), 4, 16, generator=generator)
-    present = torch.rand(len(TREE), 4, generator=generator) < 0.6
-    present[:, 0] = True
-    report = frozen_baseline(features, present, TREE, HELDOUT)
-    unit = torch.nn.functional.normalize(features.double(), dim=2)
-    mean = torch.stack([u[p].mean(0) for u, p in zip(unit, present, strict=True)])
-    matrix = 1 - torch.nn.functional.cosine_similarity(mean[:, None], mean[None], dim=2)
-    expected = evaluate_distances(MatrixDistances(matrix.numpy()), TREE, HELDOUT)
-    assert report.all == pytest.approx(expected.all, abs=1e-6)
-    assert report.heldout == pytest.approx(expected.heldout, abs=1e-6)
-    features[~present] = 1e3  # what a missing channel holds does not matter
-    assert frozen_baseline(features, present, TREE, HELDOUT).all == report.all
 
 
 def test_pairs_equal_blocks() -> None:

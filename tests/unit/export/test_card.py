@@ -4,11 +4,11 @@ from naics_job.export.card import ModelCard, card_text, search_table
 from naics_job.model.weights import BaseWeights
 
 
-def card(trained_before: int = 0) -> str:
+def card(trained_before: int = 0, source: str = "bundled") -> str:
     """A card whose run has another curvature than its settings."""
-    facts = ModelCard("run-1", "tiny", "bundled", "d" * 64, 2.5, {}, {}, trained_before)
-    settings = {"model": {"base_model_name": "base"}, "loss": {"curvature": 1.0}}
-    return card_text(facts, settings, BaseWeights(Path("base"), "folder", "0" * 64))
+    scores = {"heldout": {"map": 0.625}}
+    facts = ModelCard("run-1", "tiny", source, "d" * 64, 2.5, scores, {}, trained_before)
+    return card_text(facts, "base", BaseWeights(Path("base"), "folder", "0" * 64))
 
 
 def test_search_scores_are_shown_beside_the_baseline() -> None:
@@ -38,3 +38,13 @@ def test_the_card_says_what_held_out_means() -> None:
         assert word in card()
     assert "started from" not in card()
     assert "3 of the held-out codes were trained by the runs whose" in card(trained_before=3)
+
+
+def test_the_card_says_what_it_is_for_and_what_it_rests_on() -> None:
+    text = card(source="census")
+    for title in ("## Intended use", "## Quality", "## Limits", "## Licence of the texts"):
+        assert text.count(title) == 1
+    assert "| map | nan | nan | 0.625 | nan |" in text
+    assert "test families" in text
+    assert "17 U.S.C. 105" in text
+    assert "17 U.S.C. 105" not in card(source="bundled")

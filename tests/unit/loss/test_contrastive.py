@@ -11,7 +11,7 @@ from naics_job.config.load import load_config
 from naics_job.loss.contrastive import DecoupledContrastiveLoss
 from naics_job.loss.margins import adaptive_margin
 
-CONFIG = replace(load_config().config.loss, temperature=0.5)
+CONFIG = replace(load_config().config.loss, temperature=9.0, code_temperature=0.5)
 ALL = torch.ones(1, 3, dtype=torch.bool)
 
 
@@ -74,7 +74,7 @@ def test_lower_temperature_sharpens_the_push() -> None:
     shares = []
     for temperature in (1.0, 0.1):
         push = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
-        loss = DecoupledContrastiveLoss(replace(CONFIG, temperature=temperature))
+        loss = DecoupledContrastiveLoss(replace(CONFIG, code_temperature=temperature))
         loss(torch.tensor([0.5]), push, ALL, torch.zeros(1, 3)).backward()
         assert push.grad is not None
         shares.append((push.grad[0, 0] / push.grad.sum()).item())

@@ -22,10 +22,8 @@ def everything(distance: Tensor) -> Tensor:
     return torch.ones_like(distance, dtype=torch.bool)
 
 
-def slow_reference(
-    distance: list[float], tree: list[int], temperature: float
-) -> tuple[float, float]:
-    """All pairs of one list, in plain Python: the loss and the sum of the weights of its pairs."""
+def slow_reference(distance: list[float], tree: list[int], temperature: float) -> float:
+    """All pairs of one list, in plain Python, weighted by their changes of NDCG scaled to sum 1."""
     codes = [i for i, t in enumerate(tree) if t > 0]
     ranked = sorted(codes, key=lambda i: distance[i])
     gain = {i: 1 / (1 + tree[i]) for i in codes}
@@ -41,7 +39,7 @@ def slow_reference(
                 gap = (distance[near] - distance[far]) / temperature
                 total += change * math.log1p(math.exp(gap))
                 weights += change
-    return total, weights
+    return total / weights
 
 
 @pytest.mark.parametrize("num_codes", [3, 8, 40])
@@ -51,7 +49,7 @@ def test_agrees_with_a_slow_reference(num_codes: int) -> None:
     tree = rng.integers(0, 11, (6, num_codes))
     tree[:, :2] = (1, 10)  # at least one pair with an order
     lists = zip(distance.tolist(), tree.tolist(), strict=True)
-    expected = np.mean([slow_reference(d, t, 0.7)[0] for d, t in lists])
+    expected = np.mean([slow_reference(d, t, 0.7) for d, t in lists])
     rows = torch.from_numpy(distance)
     found = lambda_rank(0.7)(rows, torch.from_numpy(tree), everything(rows))
     assert found.dtype == torch.float64
@@ -110,9 +108,19 @@ def test_gradient_is_bounded_and_the_loss_is_not_below_zero() -> None:
         loss.backward()
         assert distance.grad is not None
         assert loss.item() >= 0
-        lists = zip(distance.tolist(), tree.tolist(), strict=True)
-        weights = torch.tensor([slow_reference(d, t, 1e9)[1] for d, t in lists])
-        assert (distance.grad.abs().sum(1) * 20 - 2 * weights / 0.2).max() <= 1e-3
+        # each pair of a list moves two distances, and the weights of a list have the sum 1
+        assert (distance.grad.abs().sum(1) * 20 - 2 / 0.2).max() <= 1e-3
+
+
+def test_a_longer_list_of_the_same_kind_costs_the_same() -> None:
+    """All nearest codes are far relatives in both: every pair has the wrong order by 1."""
+    costs = []
+    for copies in (10, 40):
+        distance = torch.cat([torch.zeros(1, copies), torch.ones(1, copies)], dim=1)
+        tree = torch.cat([torch.full((1, copies), 9), torch.full((1, copies), 2)], dim=1)
+        costs.append(lambda_rank(0.5)(distance, tree, everything(distance)).item())
+    expected = math.log1p(math.exp(1 / 0.5))
+    assert costs == pytest.approx([expected, expected])
 
 
 def test_masked_codes_and_the_anchor_itself_are_not_ranked() -> None:

@@ -11,7 +11,7 @@ import torch
 
 from naics_job.config.model_schema import LoraConfig, LossConfig, ModelConfig, MoeConfig
 from naics_job.data.tokens import Ragged
-from naics_job.model.encoder import ChannelEncoder
+from naics_job.model.encoder import TextEncoder
 from naics_job.model.weights import BaseWeights
 
 
@@ -22,14 +22,17 @@ def model_config(tiny_folder: Path) -> ModelConfig:
     return ModelConfig(
         base_model_name=str(tiny_folder),
         base_model_sha256=None,
-        embedding_dim=32,
+        tree_dim=16,
+        lexical_dim=8,
+        labelled_weight=2.0,
         channel_dropout=0.0,
+        example_dropout=0.0,
         feature_dropout=0.0,
         gradient_checkpointing=False,
-        frozen_precision="float32",
+        encoder_precision="float32",
         eval_every_n_epochs=1,
         lora=LoraConfig(**lora, start_phase=2),
-        moe=MoeConfig(num_experts=4, top_k=2, hidden_dim=16, dropout=0.0),
+        moe=MoeConfig(num_experts=4, top_k=2, hidden_dim=16, dropout=0.0, balance_rate=0.002),
     )
 
 
@@ -41,14 +44,14 @@ def loss_config() -> LossConfig:
 
 
 @pytest.fixture
-def make_encoder(tiny_folder: Path, model_config: ModelConfig) -> Callable[..., ChannelEncoder]:
-    """Build an encoder of the tiny BERT; adapters start at their usual zero."""
+def make_encoder(tiny_folder: Path, model_config: ModelConfig) -> Callable[..., TextEncoder]:
+    """Build an encoder of the tiny BERT; the adapter starts at its usual zero."""
 
-    def make(checkpointing: bool = False, dropout: float = 0.0) -> ChannelEncoder:
+    def make(checkpointing: bool = False, dropout: float = 0.0, bf16: bool = False) -> TextEncoder:
         torch.manual_seed(1)
         lora = replace(model_config.lora, dropout=dropout)
         config = replace(model_config, gradient_checkpointing=checkpointing, lora=lora)
-        return ChannelEncoder(BaseWeights(tiny_folder, "folder", "0" * 64), config)
+        return TextEncoder(BaseWeights(tiny_folder, "folder", "0" * 64), config, bf16)
 
     return make
 
@@ -65,17 +68,13 @@ def ragged() -> Callable[[list[list[int]]], Ragged]:
 
 
 @pytest.fixture
-def step_tokens(ragged: Callable[[list[list[int]]], Ragged]) -> dict[str, Ragged]:
-    """Six codes with repeated, short, long and missing texts."""
+def step_tokens(ragged: Callable[[list[list[int]]], Ragged]) -> Ragged:
+    """Twelve texts, ten of them not empty, eight distinct: short, long, repeated, empty."""
 
     def text(*words: int) -> list[int]:
         return [2, *(word + 4 for word in words), 3]
 
     long = text(*range(30))
-    titles = [text(i, i + 1) for i in range(5)] + [text(0, 1)]
-    return {
-        "title": ragged(titles),
-        "description": ragged([long, text(5), [], text(5), text(6, 7, 8), long]),
-        "examples": ragged([[], [], [], text(9, 9), text(3, 1, 4, 1, 5), text(9, 9)]),
-        "excluded": ragged([[], text(2), [], [], [], text(2, 3)]),
-    }
+    titles = [text(i, i + 1) for i in range(3)]
+    more = [long, text(5), [], text(5), text(6, 7, 8), long, text(3, 1, 4, 1, 5), [], text(9, 9)]
+    return ragged([*titles, *more])

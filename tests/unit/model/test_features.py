@@ -1,4 +1,4 @@
-"""The cache of frozen features: values, views, address, damage."""
+"""Features of texts: values, how codes are put together of them, the cache on disk."""
 
 import logging
 from collections.abc import Callable
@@ -9,21 +9,30 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from naics_job.config.data_schema import ChannelTokens, TokenizationConfig
 from naics_job.data.contracts import CHANNELS
-from naics_job.data.query_tokens import QueryTokenizer
-from naics_job.data.query_views import QueryDraw, QueryViews
-from naics_job.data.tokens import TokenStore
-from naics_job.data.views import Segments
-from naics_job.model.encoder import ChannelEncoder
-from naics_job.model.features import compute, features_digest, open_or_compute
+from naics_job.data.segments import Segments
+from naics_job.data.tokens import Ragged, TokenStore
+from naics_job.model.encoder import TextEncoder
+from naics_job.model.features import (
+    AskedTexts,
+    CodeFeatures,
+    FrozenFeatures,
+    ShownTexts,
+    compute,
+    features_digest,
+    open_or_compute,
+    text_direction,
+    unit,
+)
 from naics_job.storage.node_cache import NodeCache
-from naics_job.taxonomy.tree import Taxonomy
 
-CODES = ("11", "111", "1111", "11111", "111110")
+MakeEncoder = Callable[..., TextEncoder]
 LIMITS = ChannelTokens(title=8, description=10, examples=10, excluded=8)
-CONFIG = TokenizationConfig(max_tokens=LIMITS, frozen_views=3, query_items=2)
+CONFIG = TokenizationConfig(max_tokens=LIMITS)
+LABELLED_CODE = np.array([4, 4, 1])
 
 
 def segments(texts: list[list[list[int]]]) -> Segments:
@@ -36,133 +45,268 @@ def segments(texts: list[list[list[int]]]) -> Segments:
 
 
 @pytest.fixture
-def queries(tiny_folder: Path) -> QueryViews:
-    """The last of five codes is asked for: by its title and two of its three items."""
-    taxonomy = Taxonomy.from_codes(CODES, CODES)
-    texts = {"title": [["w5"]] * 5, "examples": [[], [], [], [], ["w2", "w3 w4", "w5 w6"]]}
+def store(tiny_folder: Path, tmp_path: Path) -> TokenStore:
+    """Five codes: short titles, one long description, items of three codes, few exclusions."""
+    sentences = [[word, word + 1, word + 2] for word in range(0, 45, 3)]
+    texts = {
+        "title": [[[code]] for code in range(5)],
+        "description": [sentences, [[1, 2]], [], [[9]], []],
+        "examples": [[[7]], [], [], [[8], [8, 9]], [[2], [3, 4], [5, 6]]],
+        "excluded": [[], [[11, 12], [13]], [], [], []],
+    }
+    found = {channel: segments(texts[channel]) for channel in CHANNELS}
     tokenizer = Tokenizer.from_file(str(tiny_folder / "tokenizer.json"))
-    tokenize = QueryTokenizer(tokenizer, {channel: 8 for channel in CHANNELS})
-    return QueryViews(taxonomy, texts, CONFIG.query_items, tokenize)
+    cache = NodeCache(tmp_path / "node", 10**9)
+    return TokenStore(found, tokenizer, vars(LIMITS), "d" * 64, cache)
 
 
 @pytest.fixture
-def store(tiny_folder: Path, tmp_path: Path) -> TokenStore:
-    """Five codes: short titles, one long description, one long example list, few exclusions."""
-    sentences = [[word, word + 1, word + 2] for word in range(0, 45, 3)]
-    texts = {
-        "title": [[[1, 2]], [[3]], [[1, 2]], [[4]], [[5]]],
-        "description": [sentences, [[5, 6]], [], [[7]], []],
-        "examples": [[], [[word] for word in range(30)], [], [[8]], []],
-        "excluded": [[], [], [], [[9, 1]], []],
-    }
-    tokenizer = Tokenizer.from_file(str(tiny_folder / "tokenizer.json"))
-    limits = {channel: getattr(LIMITS, channel) for channel in CHANNELS}
-    cache = NodeCache(tmp_path / "cache", 10**9)
-    by_channel = {channel: segments(texts[channel]) for channel in CHANNELS}
-    return TokenStore(by_channel, tokenizer, limits, "d" * 64, cache)
+def asked(ragged: Callable[[list[list[int]]], Ragged]) -> AskedTexts:
+    """Two texts that are only asked, three of the user's."""
+    return AskedTexts(
+        ragged([[2, 20, 3], [2, 21, 22, 3]]),
+        ragged([[2, 30, 3], [2, 31, 32, 3], [2, 33, 3]]),
+        LABELLED_CODE,
+    )
 
 
-def test_views_differ_for_long_texts_only(
-    make_encoder: Callable[..., ChannelEncoder], store: TokenStore, queries: QueryViews
+def features(asked_texts: int = 2) -> FrozenFeatures:
+    """Random features of five codes with as many items as `store` has."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(rows: int) -> Tensor:
+        return unit(torch.randn(rows, 32, generator=generator))
+
+    description = random(5)
+    description[[2, 4]] = 0
+    return FrozenFeatures(
+        title=random(5),
+        description=description,
+        item=random(6),
+        item_start=torch.tensor([0, 1, 1, 1, 3, 6]),
+        exclusion=random(2),
+        exclusion_start=torch.tensor([0, 0, 2, 2, 2, 2]),
+        query=random(asked_texts),
+        labelled=random(3),
+        labelled_code=torch.from_numpy(LABELLED_CODE),
+    )
+
+
+def everyone() -> Tensor:
+    return torch.arange(5)
+
+
+def test_every_text_is_encoded_to_length_one(
+    make_encoder: MakeEncoder, store: TokenStore, asked: AskedTexts
 ) -> None:
-    features = compute(make_encoder(), store, 3, queries)
-    assert features.num_views == 3
-    everyone = torch.arange(4)
-    first, present = features.rows(everyone, 0)
-    assert present.int().tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]
-    long = torch.zeros(4, 4, dtype=torch.bool)
-    long[0, 1] = long[1, 2] = True
-    for view in (1, 2):
-        other, _ = features.rows(everyone, view)
-        assert torch.equal((other - first).abs().amax(-1) > 1e-3, long)
-    assert len(features.extra) == 4
-    assert torch.equal(features.rows(everyone, 7)[0], features.rows(everyone, 1)[0])
+    encoder = make_encoder().eval()
+    found = compute(encoder, store, asked)
+    pairs = [
+        (found.title, store.texts("title")),
+        (found.description, store.texts("description")),
+        (found.item, store.single_texts("examples")),
+        (found.exclusion, store.single_texts("excluded")),
+        (found.query, asked.asked),
+        (found.labelled, asked.labelled),
+    ]
+    for values, tokens in pairs:
+        torch.testing.assert_close(values, unit(encoder(tokens).detach()), rtol=1e-4, atol=1e-5)
+        full = torch.from_numpy(tokens.lengths > 0)
+        torch.testing.assert_close(values.norm(dim=1), full.float())
+    assert found.item_start.tolist() == [0, 1, 1, 1, 3, 6]
+    assert found.exclusion_start.tolist() == [0, 0, 2, 2, 2, 2]
+    assert found.labelled_code.tolist() == LABELLED_CODE.tolist()
+    assert not any(tensor.requires_grad for tensor in vars(found).values())
 
 
-def test_rows_equal_the_frozen_encoder(
-    make_encoder: Callable[..., ChannelEncoder], store: TokenStore, queries: QueryViews
+def test_channels_are_texts_and_means_of_texts() -> None:
+    parts = features()
+    codes = torch.tensor([4, 1, 2, 0, 4])
+    found, present = CodeFeatures(parts).channels(codes)
+    assert found.shape == (5, 4, 32)
+    for row, code in enumerate(codes.tolist()):
+        items = parts.item[int(parts.item_start[code]) : int(parts.item_start[code + 1])]
+        no = parts.exclusion[
+            int(parts.exclusion_start[code]) : int(parts.exclusion_start[code + 1])
+        ]
+        expected = [parts.title[code], parts.description[code]]
+        expected += [unit(each.sum(0)) for each in (items, no)]
+        torch.testing.assert_close(found[row], torch.stack(expected))
+    assert present.tolist() == [
+        [True, False, True, False],
+        [True, True, False, True],
+        [True, False, False, False],
+        [True, True, True, False],
+        [True, False, True, False],
+    ]
+
+
+def test_hidden_items_do_not_count() -> None:
+    parts = features()
+    hidden = torch.zeros(6, dtype=torch.bool)
+    hidden[[0, 3, 5]] = True
+    found, present = CodeFeatures(parts).channels(everyone(), hidden)
+    torch.testing.assert_close(found[4, 2], parts.item[4])  # the one of three that is left
+    torch.testing.assert_close(found[3, 2], unit(parts.item[1] + parts.item[2]))
+    assert not present[0, 2]  # its only one is hidden
+    assert not found[0, 2].any()
+    whole, _ = CodeFeatures(parts).channels(everyone())
+    assert torch.equal(found[:, [0, 1, 3]], whole[:, [0, 1, 3]])
+
+
+def test_masked_texts_are_not_shown() -> None:
+    parts = features()
+    shown = ShownTexts.everything(parts)
+    shown.title[0] = shown.description[1] = shown.item[2] = shown.exclusion[0] = False
+    found, present = CodeFeatures(parts, shown).channels(everyone())
+    whole, _ = CodeFeatures(parts).channels(everyone())
+    assert not found[0, 0].any()
+    assert not found[1, 1].any()
+    assert not present[0, 0]
+    assert not present[1, 1]
+    torch.testing.assert_close(found[3, 2], parts.item[1])
+    torch.testing.assert_close(found[1, 3], parts.exclusion[1])
+    untouched = [(4, 0), (3, 1), (4, 2), (0, 1)]
+    assert all(torch.equal(found[place], whole[place]) for place in untouched)
+    hidden = torch.zeros(6, dtype=torch.bool)
+    hidden[1] = True
+    _, present = CodeFeatures(parts, shown).channels(everyone(), hidden)
+    assert not present[3, 2]  # one masked, one hidden
+
+
+def test_the_users_texts_count_by_their_number() -> None:
+    parts = features()
+    code = CodeFeatures(parts)
+    found = code.labelled(torch.tensor([4, 0, 1]))
+    expected = [
+        (parts.labelled[0] + parts.labelled[1]) / 3,
+        torch.zeros(32),
+        parts.labelled[2] / 2,
+    ]
+    torch.testing.assert_close(found, torch.stack(expected))
+    hidden = torch.tensor([True, False, True])
+    found = code.labelled(torch.tensor([4, 0, 1]), hidden)
+    torch.testing.assert_close(found[0], parts.labelled[1] / 2)
+    assert not found[1:].any()
+
+
+def test_the_text_direction_is_that_of_what_a_code_is() -> None:
+    parts = features()
+    channels, present = CodeFeatures(parts).channels(everyone())
+    found = text_direction(channels, present)
+    expected = [unit(channels[row, :3][present[row, :3]].mean(0)) for row in range(5)]
+    torch.testing.assert_close(found, torch.stack(expected))
+    other = channels.clone()
+    other[:, 3] = torch.randn(5, 32)  # what a code is not has no part in it
+    assert torch.equal(text_direction(other, present), found)
+    alone = torch.tensor([[False, False, False, True]])
+    channels = torch.randn(1, 4, 32)
+    torch.testing.assert_close(text_direction(channels, alone), unit(channels[:, 3]))
+    nothing = text_direction(channels, torch.zeros(1, 4, dtype=torch.bool))
+    assert not nothing.any()
+
+
+def test_other_texts_are_added_to_the_sum_of_the_channels() -> None:
+    channels, present = CodeFeatures(features()).channels(everyone())
+    others = torch.randn(5, 32)
+    found = text_direction(channels, present, others)
+    expected = (channels[:, :3] * present[:, :3, None]).sum(1) + others
+    torch.testing.assert_close(found, unit(expected))
+
+
+def test_a_query_is_the_mean_of_its_texts_by_their_tokens() -> None:
+    parts = features()
+    first_query, first_labelled = 5 + 6, 5 + 6 + 2
+    lengths = torch.arange(1.0, 17.0)
+    texts = torch.tensor(
+        [
+            [2, -1, -1],
+            [5 + 3, -1, -1],
+            [first_query + 1, -1, -1],
+            [first_labelled + 2, -1, -1],
+            [4, 5 + 4, first_query],
+        ]
+    )
+    found = parts.asked(texts, lengths)
+    mixture = parts.title[4] * 5 + parts.item[4] * 10 + parts.query[0] * 12
+    singles = [parts.title[2], parts.item[3], parts.query[1], parts.labelled[2]]
+    torch.testing.assert_close(found, torch.stack([*singles, unit(mixture)]))
+    assert parts.asked(texts[:0], lengths).shape == (0, 32)
+
+
+def test_the_mean_of_parts_is_near_to_the_mixture_itself(
+    make_encoder: MakeEncoder, store: TokenStore, asked: AskedTexts
 ) -> None:
-    encoder = make_encoder()
-    features = compute(encoder, store, 3, queries)
-    positions = np.array([3, 0, 1, 0])
-    for view in range(3):
-        tokens = {channel: store.view(channel, positions, view) for channel in CHANNELS}
-        expected, present = encoder.encode_frozen(tokens)
-        found, found_present = features.rows(torch.from_numpy(positions), view)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-        assert torch.equal(found_present, present)
-
-
-def test_a_query_is_what_the_encoder_makes_of_its_text(
-    make_encoder: Callable[..., ChannelEncoder], store: TokenStore, queries: QueryViews
-) -> None:
-    encoder = make_encoder()
-    features = compute(encoder, store, 2, queries)
-    assert len(features.query) == 2
-    draw = QueryDraw(np.array([4, 4, 4]), np.array([2, 0, 1]))
-    found, present = features.queries(draw)
-    expected, expected_present = encoder.encode_frozen(queries.tokens(draw))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    assert torch.equal(present, expected_present)
-    assert present[0].tolist() == [True, False, True, False]
-    assert (found[0] - found[2]).abs().max() > 1e-3
-
-
-def test_rows_leave_the_cache_alone(
-    make_encoder: Callable[..., ChannelEncoder], store: TokenStore, queries: QueryViews
-) -> None:
-    features = compute(make_encoder(), store, 2, queries)
-    before = features.base.clone()
-    for view in (0, 1):
-        features.rows(torch.arange(4), view)[0].zero_()
-    assert torch.equal(features.base, before)
+    """The tiny encoder mixes tokens little; what is tested is the weighing."""
+    encoder = make_encoder().eval()
+    parts = compute(encoder, store, asked)
+    lengths = torch.tensor([3.0] * 5 + [3, 3, 4, 3, 4, 4])
+    found = parts.asked(torch.tensor([[4, 8, 9]]), lengths)
+    ids = np.array([2, 8, 6, 7, 8, 3], dtype=np.int32)  # w4, w2, w3 w4
+    whole = unit(encoder(Ragged(ids, np.array([6]))))
+    assert torch.nn.functional.cosine_similarity(found, whole).item() > 0.8
 
 
 def test_second_time_is_read_not_computed(
-    make_encoder: Callable[..., ChannelEncoder],
+    make_encoder: MakeEncoder,
     store: TokenStore,
-    queries: QueryViews,
+    asked: AskedTexts,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     encoder = make_encoder()
+    with torch.no_grad():
+        for _, parameter in encoder.lora_parameters():
+            parameter.add_(0.3)  # the cache is of the frozen encoder all the same
     reports: list[tuple[int, int]] = []
     first = open_or_compute(
-        encoder, store, CONFIG, str(tmp_path), queries, lambda *both: reports.append(both)
+        encoder, store, asked, CONFIG, str(tmp_path), lambda *both: reports.append(both)
     )
     assert reports[-1][0] == reports[-1][1]
     assert reports == sorted(reports)
-    monkeypatch.setattr(encoder, "encode_frozen", lambda *_: pytest.fail("computed again"))
-    again = open_or_compute(encoder, store, CONFIG, str(tmp_path), queries)
+    expected = compute(make_encoder(), store, asked)
+    for name, tensor in vars(expected).items():
+        torch.testing.assert_close(getattr(first, name), tensor, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(encoder, "forward", lambda *_, **__: pytest.fail("computed again"))
+    again = open_or_compute(encoder, store, asked, CONFIG, str(tmp_path))
     for name, tensor in vars(first).items():
         assert torch.equal(getattr(again, name), tensor)
 
 
-def test_address_covers_everything_that_matters() -> None:
+def test_address_covers_everything_that_matters(asked: AskedTexts) -> None:
     longer = replace(CONFIG, max_tokens=replace(LIMITS, title=9))
     digests = {
-        features_digest("d", "b", CONFIG, False),
-        features_digest("e", "b", CONFIG, False),
-        features_digest("d", "c", CONFIG, False),
-        features_digest("d", "b", longer, False),
-        features_digest("d", "b", replace(CONFIG, frozen_views=2), False),
-        features_digest("d", "b", replace(CONFIG, query_items=3), False),
-        features_digest("d", "b", CONFIG, True),
+        features_digest("d", "q", "b", CONFIG, False),
+        features_digest("e", "q", "b", CONFIG, False),
+        features_digest("d", "r", "b", CONFIG, False),
+        features_digest("d", "q", "c", CONFIG, False),
+        features_digest("d", "q", "b", longer, False),
+        features_digest("d", "q", "b", CONFIG, True),
     }
-    assert len(digests) == 7
+    assert len(digests) == 6
+    other = {
+        asked.digest,
+        asked.only_labelled().digest,
+        replace(asked, labelled=asked.asked).digest,
+        replace(asked, labelled_code=LABELLED_CODE + 1).digest,
+    }
+    assert len(other) == 4
+    assert replace(asked).digest == asked.digest
+    assert len(asked.only_labelled().asked.lengths) == 0
+    assert asked.only_labelled().labelled is asked.labelled
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "lose manifest", "lose file", "manifest"])
 def test_damaged_cache_is_announced_and_made_again(
-    make_encoder: Callable[..., ChannelEncoder],
+    make_encoder: MakeEncoder,
     store: TokenStore,
-    queries: QueryViews,
+    asked: AskedTexts,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     damage: str,
 ) -> None:
     encoder = make_encoder()
-    good = open_or_compute(encoder, store, CONFIG, str(tmp_path), queries)
+    good = open_or_compute(encoder, store, asked, CONFIG, str(tmp_path))
     (path,) = tmp_path.glob("*.safetensors")
     manifest = path.with_name(path.name + ".manifest.json")
     content = bytearray(path.read_bytes())
@@ -175,10 +319,11 @@ def test_damaged_cache_is_announced_and_made_again(
         manifest.write_text("{")
     else:
         (manifest if damage == "lose manifest" else path).unlink()
-    again = open_or_compute(encoder, store, CONFIG, str(tmp_path), queries)
-    assert torch.equal(again.base, good.base)
+    again = open_or_compute(encoder, store, asked, CONFIG, str(tmp_path))
+    for name, tensor in vars(good).items():
+        assert torch.equal(getattr(again, name), tensor)
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert warnings == ["features.rebuilt"]
     caplog.clear()
-    open_or_compute(encoder, store, CONFIG, str(tmp_path), queries)
+    open_or_compute(encoder, store, asked, CONFIG, str(tmp_path))
     assert not [r for r in caplog.records if r.levelno == logging.WARNING]

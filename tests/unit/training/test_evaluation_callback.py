@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from naics_job.config.load import load_config
 from naics_job.evaluation.report import EvaluationReport
@@ -21,7 +22,8 @@ class Probe(NaicsModule):
     logger = None
 
     def __init__(self) -> None:  # the parts of a real one are not needed
-        pass
+        torch.nn.Module.__init__(self)
+        self.weight = torch.nn.Parameter(torch.zeros(1))
 
 
 class Fixture:
@@ -34,8 +36,9 @@ class Fixture:
             current_epoch=0, global_step=0, max_epochs=10, should_stop=False,
             datamodule=SimpleNamespace(position=SimpleNamespace(epoch=0, position=0)),
         )  # fmt: skip
+        self.module = Probe()
         self.scores: list[float] = []
-        monkeypatch.setattr(evaluation, "evaluate_module", lambda *_: (self._report(), None))
+        monkeypatch.setattr(evaluation, "evaluate_module", lambda *_: self._report())
 
     def _report(self) -> EvaluationReport:
         row = dict.fromkeys(NAMES, self.scores.pop(0) if self.scores else 0.5)
@@ -44,7 +47,9 @@ class Fixture:
     def end_epochs(self, count: int) -> None:
         for _ in range(count):
             self.trainer.global_step += 7
-            self.callback.on_train_epoch_end(self.trainer, Probe())
+            with torch.no_grad():
+                self.module.weight.fill_(self.trainer.global_step)
+            self.callback.on_train_epoch_end(self.trainer, self.module)
             self.trainer.current_epoch += 1
 
     @property
@@ -114,11 +119,41 @@ def test_early_stopping_counts_on_after_a_resume(monkeypatch: pytest.MonkeyPatch
     assert second.trainer.should_stop
 
 
-def test_the_final_report_is_that_of_the_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Fixture(monkeypatch, "model.eval_every_n_epochs=1")
-    run.scores = [0.1, 0.2]
+def test_the_best_weights_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    early = ("enabled=true", "patience=2", "metric=heldout/ndcg@10")
+    settings = [f"training.early_stopping.{setting}" for setting in early]
+    settings.append("model.eval_every_n_epochs=1")
+    run = Fixture(monkeypatch, *settings)
+    run.scores = [0.1, 0.3]
+    run.end_epochs(2)
+    assert run.callback.restore_best(run.module) is None  # they are the newest
+    run.scores = [0.2]
     run.end_epochs(1)
-    report, _ = run.callback.final(Probe(), 7, 1)
-    assert report.all["cophenetic"] == 0.1
-    report, _ = run.callback.final(Probe(), 8, 1)  # training went on after the evaluation
-    assert report.all["cophenetic"] == 0.2
+    resumed = Fixture(monkeypatch, *settings)
+    resumed.callback.load_state_dict(run.callback.state_dict())
+    for again in (run, resumed):
+        assert again.callback.restore_best(again.module) == 14
+        assert again.module.weight.item() == 14
+
+
+def test_without_early_stopping_the_last_weights_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Fixture(monkeypatch, "model.eval_every_n_epochs=1")
+    run.scores = [0.9, 0.2]
+    run.end_epochs(2)
+    assert run.callback.restore_best(run.module) is None
+    assert run.module.weight.item() == 14
+
+
+def test_what_is_scored_are_the_held_out_codes_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Fixture(monkeypatch, "model.eval_every_n_epochs=1")
+    seen: list[Any] = []
+
+    def score(module: NaicsModule, heldout: Any) -> EvaluationReport:
+        seen.append((module, heldout.tolist()))
+        return EvaluationReport(all=dict.fromkeys(NAMES, 0.1), heldout={}, health={"x": True})
+
+    monkeypatch.setattr(evaluation, "evaluate_module", score)
+    run.end_epochs(1)
+    assert seen == [(run.module, [0, 1])]
+    assert run.callback.history[0]["health/x"] == 1.0
+    assert not any(name.startswith("heldout/") for name in run.callback.history[0])

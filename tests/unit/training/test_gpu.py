@@ -10,21 +10,23 @@ import torch
 from naics_job.config.load import load_config
 from naics_job.config.schema import Config
 from naics_job.data.prepare import load_dataset, prepare_all
-from naics_job.data.tokens import TokenStore
 from naics_job.errors import ConfigError
 from naics_job.model.weights import resolve_base
 from naics_job.training import gpu
-from naics_job.training.gpu import GIB, USABLE, advise, num_processes, suggestion
+from naics_job.training.gpu import GIB, USABLE, advise, num_processes, suggestion, wanted_loads
 from naics_job.training.memory_probe import Probed, Stepper, probe
-from naics_job.training.step_load import StepLoad, loads_from_data
+from naics_job.training.step_load import StepLoad, StepLoads, loads_from_data, loads_from_settings
+from naics_job.training.unencoded import unencoded_inputs
+from tests.support.tiny_bert import TINY, make_wordy
 
-LOADS = [StepLoad(2**n, 10 * 2**n, 1000 * 2**n, 4) for n in range(6)]
+LOADS = [StepLoad(2**n, 64, 256, 60, 1000 * 2**n, 4) for n in range(6)]
 
 
 @pytest.fixture
 def config(tiny_folder: Path, tmp_path: Path) -> Config:
-    overrides = [f"dirs.data_dir={tmp_path}/data", f"model.base_model_name={tiny_folder}"]
-    return load_config(None, "smoke", [*overrides, "model.embedding_dim=32"]).config
+    base = make_wordy(tiny_folder, tmp_path / "base")
+    places = [f"dirs.data_dir={tmp_path}/data", f"model.base_model_name={base}"]
+    return load_config(None, "smoke", [*places, *TINY]).config
 
 
 @pytest.fixture
@@ -35,8 +37,8 @@ def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 def table(text: str) -> dict[int, str]:
     """Verdict by batch size."""
     rows = [line.split() for line in text.splitlines()]
-    numbers = [row for row in rows if len(row) > 4 and row[0].replace(",", "").isdigit()]
-    return {int(row[0].replace(",", "")): " ".join(row[4:]) for row in numbers}
+    numbers = [row for row in rows if len(row) > 6 and row[0].replace(",", "").isdigit()]
+    return {int(row[0].replace(",", "")): " ".join(row[6:]) for row in numbers}
 
 
 @pytest.mark.usefixtures("no_cuda")
@@ -53,8 +55,8 @@ def test_estimate_without_data(config: Config) -> None:
     assert "not measured: there is no CUDA device" in advice.text
     assert "upper limits from the settings" in advice.text
     assert set(table(advice.text).values()) == {"fits"}
-    assert advice.batch_size * advice.accumulate_grad_batches == 64
-    assert advice.settings == {gpu.BATCH_SIZE: 32, gpu.ACCUMULATE: 2}
+    assert advice.settings == {gpu.BATCH_SIZE: 64, gpu.ACCUMULATE: 1}
+    assert "encoded twice" not in advice.text
 
 
 @pytest.mark.usefixtures("no_cuda")
@@ -62,30 +64,71 @@ def test_the_suggestion_respects_the_memory(config: Config) -> None:
     """Memory that lies between the estimates of two batch sizes: the smaller one is suggested."""
     prepare_all(config)
     base = resolve_base(config.model, Path())
-    loads, num_codes = gpu._loads(config, base)
-    assert num_codes == 60
-    model = gpu.measure_model(config, base, num_codes, half=False, processes=1)
-    low, high = (model.estimate(loads.of(size)) for size in (4, 8))
+    loads = gpu._loads(config, base)
+    assert loads.num_codes == 60
+    model = gpu.measure_model(config, base, loads, half=False, processes=1)
+    low, high = (model.estimate(loads.of(size, size)) for size in (4, 8))
     assert low < high
     advice = advise(config, False, (low + high) / 2 / USABLE / GIB, None)
-    assert "batches drawn from the prepared data (bundled, 60 codes)" in advice.text
+    assert "steps drawn from the prepared data (bundled, 60 codes)" in advice.text
     assert table(advice.text)[4] == "fits"
     assert table(advice.text)[8] == "too much"
     assert (advice.batch_size, advice.accumulate_grad_batches) == (4, 1)
 
 
 @pytest.mark.usefixtures("no_cuda")
+def test_less_memory_means_smaller_micro_batches_of_the_same_step(config: Config) -> None:
+    prepare_all(config)
+    base = resolve_base(config.model, Path())
+    loads = gpu._loads(config, base)
+    model = gpu.measure_model(config, base, loads, half=False, processes=1)
+    low, high = (model.estimate(loads.of(size, 32)) for size in (8, 16))
+    assert low < high
+    advice = advise(config, False, (low + high) / 2 / USABLE / GIB, 32)
+    assert (advice.batch_size, advice.accumulate_grad_batches) == (8, 4)
+    assert "8 (batch size) x 4 (micro-batches) x 1 (processes) = 32" in advice.text
+    assert "each micro-batch is encoded twice" in advice.text
+    same_step = f"with {gpu.GLOBAL_BATCH_SIZE}=32 a smaller {gpu.BATCH_SIZE} is the same step"
+    assert same_step in advice.text
+
+
+@pytest.mark.usefixtures("no_cuda")
 def test_nothing_fits(config: Config) -> None:
-    with pytest.raises(ConfigError, match="not even a step of one anchor"):
+    with pytest.raises(ConfigError, match="not even a step of one anchor") as caught:
         advise(config, False, 0.1, None)
+    assert "data_loader.queries.per_anchor" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("target", "processes", "expected"),
+    [
+        (None, 1, [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16), (32, 32)]),
+        (None, 2, [(1, 2), (2, 4), (4, 8), (8, 16), (16, 32), (32, 64)]),
+        (20, 2, [(1, 20), (2, 20), (4, 20), (8, 20), (10, 20)]),
+        (8, 1, [(1, 8), (2, 8), (4, 8), (8, 8)]),
+        (96, 1, [(1, 96), (2, 96), (4, 96), (8, 96), (16, 96), (32, 96), (96, 96)]),
+        (10**5, 1, [(1, 10**5), (2, 10**5), (4, 10**5), (8, 10**5), (16, 10**5), (32, 10**5)]),
+    ],
+)
+def test_sizes_that_are_looked_at(
+    target: int | None, processes: int, expected: list[tuple[int, int]]
+) -> None:
+    """Of 60 anchors: powers of two, or up to what one process has of the target."""
+    loads = loads_from_settings(load_config(overrides=["data.max_codes=60"]).config)
+    found = list(wanted_loads(loads, target, processes))
+    assert [(load.batch_size, load.anchors) for load in found] == expected
 
 
 def test_measured_on_a_device(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe is replaced: 1 GiB and 100 MB per anchor on a card with 6 GiB free."""
 
     def probed(*parts: Any) -> list[Probed]:
-        loads: Iterable[StepLoad] = parts[4]
-        return probe(loads, sizes.append, lambda: GIB + 10**8 * sizes[-1] if sizes else 0, parts[5])
+        loads: Iterable[StepLoad] = parts[2]
+
+        def run(load: StepLoad) -> None:
+            sizes.append(load.batch_size)
+
+        return probe(loads, run, lambda: GIB + 10**8 * sizes[-1] if sizes else 0, parts[3])
 
     sizes: list[int] = []
     monkeypatch.setattr(gpu, "probe_cuda", probed)
@@ -93,16 +136,22 @@ def test_measured_on_a_device(config: Config, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (6 * GIB, 8 * GIB))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Test GPU")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     advice = advise(config, True, None, 128)
     assert "measured on Test GPU with 6.0 GiB" in advice.text
-    assert sizes == [1, 2, 4, 8, 16, 32]  # all powers of two up to the anchors of 60 codes
+    assert sizes == [1, 2, 4, 8, 16, 32]  # 128 at once would take 13.8 GiB
+    assert table(advice.text)[128] == "too much"
     assert (advice.batch_size, advice.accumulate_grad_batches) == (32, 4)
 
 
 def test_the_probe_stops_before_it_runs_out() -> None:
     """Each batch size doubles the bytes; 8 is within the limit, 16 foreseeably is not."""
     ran: list[int] = []
-    rows = probe(LOADS, ran.append, lambda: 100 * ran[-1] if ran else 0, limit_bytes=900)
+
+    def run(load: StepLoad) -> None:
+        ran.append(load.batch_size)
+
+    rows = probe(LOADS, run, lambda: 100 * ran[-1] if ran else 0, limit_bytes=900)
     assert ran == [1, 2, 4, 8]
     assert [row.peak_bytes for row in rows] == [100, 200, 400, 800]
 
@@ -110,10 +159,10 @@ def test_the_probe_stops_before_it_runs_out() -> None:
 def test_the_probe_survives_an_exhausted_device() -> None:
     ran: list[int] = []
 
-    def run(size: int) -> None:
-        if size > 2:
+    def run(load: StepLoad) -> None:
+        if load.batch_size > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        ran.append(size)
+        ran.append(load.batch_size)
 
     rows = probe(LOADS, run, lambda: 1, limit_bytes=900)
     assert [(row.load.batch_size, row.peak_bytes) for row in rows] == [(1, 1), (2, 1), (4, None)]
@@ -165,20 +214,35 @@ def test_processes(devices: str, nodes: int, expected: int) -> None:
 
 
 def test_a_probed_step_is_a_training_step(config: Config) -> None:
-    """Adapters, maps and experts get gradients, and the codes are those of the load."""
+    """Adapter, maps and experts get gradients, and texts and codes are those of the load."""
     prepare_all(config)
-    data, base = load_dataset(config), resolve_base(config.model, Path())
-    tokens = TokenStore.open_or_build(data, base.folder, config.data_loader)
-    stepper = Stepper(config, data, base, tokens, torch.device("cpu"))
-    stepper.loss(4, 0).backward()
+    inputs = unencoded_inputs(config, load_dataset(config), resolve_base(config.model, Path()))
+    load = loads_from_data(config, inputs).of(4, 4)
+    stepper = Stepper(config, inputs, torch.device("cpu"))
+    stepper.loss(load, 0).backward()
     for name in ("encoder", "embedder"):
         part = getattr(stepper.module, name)
         found = [p.grad for p in part.parameters() if p.requires_grad and p.grad is not None]
         assert any(bool(grad.any()) for grad in found)
     before = [p.detach().clone() for _, p in stepper.module.encoder.lora_parameters()]
-    stepper.run(4)
+    stepper.run(load)
     after = [p for _, p in stepper.module.encoder.lora_parameters()]
     assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
-    load = loads_from_data(config, data, tokens).of(4)
-    assert 4 * 2 <= load.codes <= 4 * 10
-    assert load.tokens >= load.codes * 3
+    seen = stepper.module.step_encoder
+    assert 0 < seen.step_tokens <= 16 * 48
+    assert 4 * 2 <= seen.step_codes <= load.codes + 4 * 4  # of another of the drawn steps
+
+
+def test_a_probed_step_is_the_same_in_any_micro_batches(config: Config) -> None:
+    prepare_all(config)
+    inputs = unencoded_inputs(config, load_dataset(config), resolve_base(config.model, Path()))
+    loads: StepLoads = loads_from_data(config, inputs)
+    gradients = []
+    for size in (8, 2):
+        stepper = Stepper(config, inputs, torch.device("cpu"))
+        stepper.loss(loads.of(size, 8), 0).backward()
+        assert stepper.module.step_encoder.parts == 8 // size
+        adapter = stepper.module.encoder.lora_parameters()
+        gradients.append(torch.cat([p.grad.flatten() for _, p in adapter if p.grad is not None]))
+        stepper.module.zero_grad()
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)

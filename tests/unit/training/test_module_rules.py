@@ -27,6 +27,7 @@ def module_like(*overrides: str, seed: int = 42) -> Any:
     ("start", "overrides", "first"),
     [
         (1, [], 0),
+        ("null", [], None),
         (2, [], 40),
         (3, [], 80),
         (3, ["curriculum.phase_mode=two_phase"], None),
@@ -37,7 +38,7 @@ def module_like(*overrides: str, seed: int = 42) -> Any:
     ],
 )
 def test_adapters_start_with_their_phase(
-    start: int, overrides: list[str], first: int | None
+    start: int | str, overrides: list[str], first: int | None
 ) -> None:
     fake = module_like(f"model.lora.start_phase={start}", *overrides)
     assert fake.lora_first_step == first

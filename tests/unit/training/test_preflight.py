@@ -9,9 +9,12 @@ import pytest
 from naics_job.config.length import RunLength
 from naics_job.config.load import load_config
 from naics_job.curriculum.schedule import Borders, Curriculum
+from naics_job.data.contracts import CHANNELS
+from naics_job.data.segments import Segments
+from naics_job.data.tokens import SpecialTokens
 from naics_job.errors import ConfigError, DataError
 from naics_job.training.module import NaicsModule
-from naics_job.training.preflight import check_run, warn_of_plan
+from naics_job.training.preflight import check_run, num_cut_texts, warn_of_plan
 
 STEPS_PER_EPOCH = 10
 
@@ -56,14 +59,31 @@ def test_a_run_that_ends_before_its_phases_says_so(caplog: pytest.LogCaptureFixt
     assert "adapters never train" in text
 
 
-def run_check(metric: str, texts: list[list[str]], heldout: int = 2) -> None:
+def store(limit: int) -> Any:
+    """Two codes: titles of 2 and 8 tokens, three index items of 3, 6 and 7, no exclusion."""
+    channels = {"title": ([2, 8], [0, 1, 2]), "examples": ([3, 6, 7], [0, 2, 3])}
+    channels |= {"description": ([4, 4, 4], [0, 2, 3]), "excluded": ([], [0, 0, 0])}
+    segments = {
+        name: Segments(
+            ids=np.zeros(sum(lengths), dtype=np.int32),
+            token_start=np.cumsum([0, *lengths]),
+            segment_start=np.array(starts),
+        )
+        for name, (lengths, starts) in channels.items()
+    }
+    tokens: Any = SimpleNamespace(segments=segments, special=SpecialTokens([2], [3]))
+    tokens.max_tokens = dict.fromkeys(CHANNELS, limit)
+    return tokens
+
+
+def run_check(metric: str, texts: list[list[str]], validation: int = 2, limit: int = 99) -> None:
     early = ("training.early_stopping.enabled=true", f"training.early_stopping.metric={metric}")
     config = load_config(None, "smoke", early).config
     codes = [str(number) for number in range(len(texts))]
     data: Any = SimpleNamespace(taxonomy=SimpleNamespace(codes=codes), texts={"title": texts})
-    tokens: Any = SimpleNamespace(num_tokens={}, is_long=None)
-    datamodule: Any = SimpleNamespace(heldout=np.zeros(heldout))
-    check_run(config, data, tokens, datamodule)
+    splits = SimpleNamespace(validation=np.zeros(validation), test=np.zeros(2))
+    datamodule: Any = SimpleNamespace(splits=splits)
+    check_run(config, data, store(limit), datamodule)
 
 
 def test_early_stopping_needs_a_metric_that_exists() -> None:
@@ -71,8 +91,33 @@ def test_early_stopping_needs_a_metric_that_exists() -> None:
     with pytest.raises(ConfigError, match="'heldout/parent' is not evaluated") as caught:
         run_check("heldout/parent", [["a"]])
     assert "all/map" in caught.value.hint
-    with pytest.raises(ConfigError, match="not evaluated"):  # nothing is held out
-        run_check("heldout/parent@1", [["a"]], heldout=0)
+    with pytest.raises(ConfigError, match="not evaluated"):  # codes for the test do not choose
+        run_check("heldout/parent@1", [["a"]], validation=0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (10, {"title": 0, "description": 0, "examples": 0, "excluded": 0}),
+        (9, {"title": 1, "description": 1, "examples": 0, "excluded": 0}),  # 8 and two around them
+        (8, {"title": 1, "description": 1, "examples": 1, "excluded": 0}),
+        (4, {"title": 1, "description": 2, "examples": 3, "excluded": 0}),
+    ],
+)
+def test_texts_that_are_cut_are_counted(limit: int, expected: dict[str, int]) -> None:
+    tokens = store(limit)
+    assert {channel: num_cut_texts(tokens, channel) for channel in CHANNELS} == expected
+
+
+def test_texts_that_are_cut_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    run_check("all/map", [["a"]], limit=10)
+    assert caplog.records == []
+    run_check("all/map", [["a"]], limit=8)
+    (told,) = caplog.records
+    fields = vars(told)["fields"]
+    assert (fields["title"], fields["examples"]) == (1, 1)
+    assert "max_tokens" in fields["advice"]
 
 
 def test_a_code_without_any_text_is_refused() -> None:

@@ -52,7 +52,7 @@ def test_codes_held_out_now_and_trained_before_are_told(caplog: pytest.LogCaptur
     assert record.message == "heldout.trained_before"
     fields = vars(record)["fields"]
     assert (fields["codes"], fields["of"], fields["such_as"]) == (1, 2, "111110")
-    assert "data_loader.val_split" in fields["advice"]
+    assert "seed, val_split and test_split" in fields["advice"]
 
 
 def test_what_an_earlier_run_trained_stays_trained_along_the_chain() -> None:
@@ -89,7 +89,7 @@ def test_a_checkpoint_that_says_nothing_is_told_too(
     [
         ("data_digest", "data.* and dirs.data_dir"),
         ("base_model_sha256", "model.base_model_name"),
-        ("heldout_digest", "seed and data_loader.val_split"),
+        ("heldout_digest", "seed, data_loader.val_split and data_loader.test_split"),
     ],
 )
 def test_an_input_that_changed_is_named_with_its_settings(name: str, setting: str) -> None:

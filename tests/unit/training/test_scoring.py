@@ -1,7 +1,6 @@
 """Text search scores of a model and of its frozen encoder."""
 
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,92 +8,69 @@ import numpy as np
 import pytest
 import torch
 
-from naics_job.config.load import load_config
-from naics_job.data.query_tokens import QueryTokenizer
-from naics_job.data.tokens import load_tokenizer
-from naics_job.model.embedder import NaicsEmbedder
-from naics_job.model.encoder import ChannelEncoder
-from naics_job.model.weights import BaseWeights
-from naics_job.taxonomy.tree import Taxonomy
-from naics_job.training.scoring import embed_queries, search_scores
+from naics_job.errors import DataError
+from naics_job.training.scoring import asked_tokens, read_texts, search_scores
 
-CODES = ["11", "111", "1111", "11111", "111111", "111112", "111113", "111114"]
-LEAVES = [4, 5, 6, 7]
-TEXTS = ["w1 w2", "w3 w4", "w5 w6", "w7 w8"]
-
-
-class Fixture:
-    """A job whose codes and queries a test places as it likes."""
-
-    def __init__(self, tiny_folder: Path) -> None:
-        overrides = ["model.embedding_dim=32", f"model.base_model_name={tiny_folder}"]
-        config = load_config(None, "smoke", overrides).config
-        torch.manual_seed(0)
-        base = BaseWeights(tiny_folder, "folder", "0" * 64)
-        encoder = ChannelEncoder(base, config.model)
-        with torch.no_grad():
-            for _, parameter in encoder.lora_parameters():
-                parameter.add_(torch.randn(parameter.shape), alpha=0.3)
-        embedder = NaicsEmbedder(config.model, config.loss, encoder.hidden_size)
-        self.module = torch.nn.ModuleDict({"encoder": encoder, "embedder": embedder})
-        self.module.encoder, self.module.embedder = encoder, embedder
-        limits = asdict(replace(config.data_loader.tokenization.max_tokens, title=20, examples=20))
-        data = SimpleNamespace(
-            taxonomy=Taxonomy.from_codes(CODES, CODES),
-            queries=list(zip(LEAVES, TEXTS, strict=True)),
-        )
-        self.tokenize = QueryTokenizer(load_tokenizer(tiny_folder)[0], limits)
-        queries = SimpleNamespace(tokenize=self.tokenize)
-        self.inputs = SimpleNamespace(data=data, queries=queries)
-        self.job: Any = SimpleNamespace(inputs=self.inputs, module=self.module)
-
-    def trained(self, texts: list[str]) -> Any:
-        """Codes of which the leaves lie where the trained model puts `texts`."""
-        self.module.eval()
-        module = self.module
-        leaves = embed_queries(module.encoder, module.embedder, self.tokenize, texts)
-        self.module.train()
-        points = torch.cat([leaves[:1].repeat(4, 1), leaves])
-        return SimpleNamespace(points=points, curvature=torch.tensor(1.0))
-
-    def frozen(self, texts: list[str]) -> None:
-        """Leave frozen features of which those of the leaves are those of `texts`."""
-        found, present = self.module.encoder.encode_frozen(self.tokenize(texts))
-        self.inputs.features = SimpleNamespace(
-            base=torch.cat([found[:1].repeat(4, 1, 1), found]),
-            present=torch.cat([present[:1].repeat(4, 1), present]),
-        )
+ASKED = 6
 
 
 @pytest.fixture
-def fixture(tiny_folder: Path) -> Fixture:
-    return Fixture(tiny_folder)
+def asked(job: Any) -> Iterator[Any]:
+    """The job with the titles of some codes, all different, as its held-out items."""
+    data = job.inputs.data
+    leaves = data.taxonomy.six_digit()[:ASKED].tolist()
+    assert not data.queries
+    data.queries.extend((leaf, data.taxonomy.titles[leaf]) for leaf in leaves)
+    yield job
+    data.queries.clear()
 
 
-def test_each_side_is_scored_by_its_own_embedding(fixture: Fixture) -> None:
-    swapped = [TEXTS[1], TEXTS[0], *TEXTS[2:]]
-    fixture.frozen(swapped)
-    trained, frozen = search_scores(fixture.job, fixture.trained(TEXTS))
-    assert trained == {"top@1": 1.0, "top@5": 1.0, "mrr": 1.0, "num_queries": 4.0}
-    assert frozen["top@1"] == 0.5
-    assert frozen["mrr"] < 1
-    fixture.frozen(TEXTS)
-    trained, frozen = search_scores(fixture.job, fixture.trained(swapped))
-    assert (trained["top@1"], frozen["top@1"]) == (0.5, 1.0)
+def placed(job: Any, texts: list[str]) -> torch.Tensor:
+    job.module.eval()
+    with torch.no_grad():
+        points: torch.Tensor = job.module.embedder(read_texts(job, asked_tokens(job, texts))).points
+    return points
 
 
-def test_the_module_keeps_its_mode_and_dropout_stays_off(fixture: Fixture) -> None:
-    fixture.frozen(TEXTS)
-    fixture.module.train()
-    assert fixture.module.embedder.channel_dropout > 0
-    encoded = fixture.trained(TEXTS)
-    assert all(search_scores(fixture.job, encoded)[0]["top@1"] == 1 for _ in range(5))
-    assert fixture.module.training
-    assert np.isfinite(encoded.points.numpy()).all()
+def codes(job: Any, texts: list[str]) -> Any:
+    """Codes of which the first leaves lie where the trained model puts `texts`."""
+    taxonomy = job.inputs.data.taxonomy
+    points = placed(job, ["Hay"]).repeat(len(taxonomy), 1)
+    points[taxonomy.six_digit()[: len(texts)]] = placed(job, texts)
+    return SimpleNamespace(points=points, curvature=1.0)
 
 
-def test_no_queries_no_scores(fixture: Fixture) -> None:
-    fixture.frozen(TEXTS)
-    encoded = fixture.trained(TEXTS)
-    fixture.inputs.data.queries = []
-    assert search_scores(fixture.job, encoded) == ({}, {})
+def test_each_side_is_scored_by_its_own_embedding(asked: Any) -> None:
+    texts = [text for _, text in asked.inputs.data.queries]
+    trained, frozen = search_scores(asked, codes(asked, texts))
+    assert trained == {"top@1": 1.0, "top@5": 1.0, "mrr": 1.0, "num_queries": float(ASKED)}
+    swapped = [texts[1], texts[0], *texts[2:]]
+    again = search_scores(asked, codes(asked, swapped))
+    assert again[0]["top@1"] == pytest.approx((ASKED - 2) / ASKED)
+    assert again[1] == frozen  # the frozen encoder has its own features of the codes
+    assert frozen["num_queries"] == ASKED
+    assert 0 < frozen["mrr"] <= 1
+
+
+def test_the_module_keeps_its_mode_and_dropout_stays_off(asked: Any) -> None:
+    encoded = codes(asked, [text for _, text in asked.inputs.data.queries])
+    asked.module.train()
+    assert asked.module.embedder.channel_dropout > 0
+    assert all(search_scores(asked, encoded)[0]["top@1"] == 1 for _ in range(3))
+    assert asked.module.training
+    asked.module.eval()
+
+
+def test_no_queries_no_scores(job: Any) -> None:
+    assert search_scores(job, codes(job, ["Hay"])) == ({}, {})
+
+
+def test_a_text_is_read_by_its_length(job: Any) -> None:
+    read = read_texts(job, asked_tokens(job, ["Corn", " ".join(["Corn"] * 30)]))
+    assert read.long.tolist() == [False, True]
+    assert read.depth.tolist() == [0, 0]
+    np.testing.assert_allclose(read.text.norm(dim=1), 1, atol=1e-5)
+    frozen = read_texts(job, asked_tokens(job, ["Corn"]), frozen=True)
+    assert (frozen.text[0] - read.text[0]).abs().max() > 1e-3
+    with pytest.raises(DataError, match="has no word"):
+        asked_tokens(job, ["Corn", " "])

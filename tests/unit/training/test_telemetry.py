@@ -129,12 +129,24 @@ def test_every_logged_name_leads_to_a_declared_metric() -> None:
     assert {f"train/{term}" for term in TERMS} <= set(LOGGED)
 
 
+def test_shares_become_readings() -> None:
+    readings = Readings()
+    logger = ReadingsLogger(readings)
+    logger.log_metrics({"train/share/radius": 0.25, "train/mechanism/mining": 0.5}, 10)
+    logger.log_metrics({"train/share/radius": 0.125}, 60)
+    assert readings.value("naics_training_gradient_share_ratio", "radius") == 0.125
+    assert readings.value("naics_training_mechanism_share_ratio", "mining") == 0.5
+    assert readings.value("naics_training_loss", "share/radius") is None
+
+
 def test_what_lightning_logs_becomes_readings() -> None:
     readings = Readings()
     logger = ReadingsLogger(readings)
-    logger.log_metrics({"train/search": 0.5, "train/gradient_norm": math.inf, "epoch": 3.0}, 4)
+    logger.log_metrics(
+        {"train/distillation": 0.5, "train/gradient_norm": math.inf, "epoch": 3.0}, 4
+    )
     logger.log_metrics({"train/gradient_norm": 2.0, "somebody/else": 1.0}, 5)
-    assert readings.value("naics_training_loss", "search") == 0.5
+    assert readings.value("naics_training_loss", "distillation") == 0.5
     assert readings.value("naics_training_gradient_norm") == 2.0
     assert readings.value("naics_training_nonfinite_total", "gradient") == 1
     assert readings.value("naics_evaluation_step") is None

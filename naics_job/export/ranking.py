@@ -1,0 +1,136 @@
+"""The order and the probabilities of the six-digit codes for queries that have been placed."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+LEXICAL_WEIGHT = 0.5
+BLOCK_QUERIES = 256
+
+
+@dataclass(frozen=True)
+class SearchCalibration:
+    """How `search` makes an order and probabilities of distances, by kind of query.
+
+    Score of a code = -(distance + item_weight * distance to its nearest index item); logits =
+    score * exp(slope_0 + slope_1 * distance to the nearest code). With `--lexical` a code whose
+    words are the query's own gains `lexical_weight` times what lies between the best and the worst
+    score of that query, other codes as much of it as the cosine of their words.
+
+    Attributes:
+        item_weight: `[kind]`, of short queries and of long ones.
+        slope: `[kind, 2]`.
+            What training fits is the same for both kinds.
+        lexical_weight: not fitted: the validation texts are index items, whose words say more than
+            those of a free text.
+    """
+
+    item_weight: tuple[float, ...]
+    slope: tuple[tuple[float, float], ...]
+    lexical_weight: float = LEXICAL_WEIGHT
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What is thought of the codes, both `[query, leaf]` float64: scores, higher is better."""
+
+    score: Array
+    probability: Array  # of each row together 1
+
+
+class CodeRanker:
+    """Compares queries with the points of the codes and of their index items.
+
+    Args:
+        leaves: points of the six-digit codes `[leaf, dim + 1]`.
+        items: points of texts of those codes `[item, dim + 1]`.
+        item_leaf: which code each of those has, `[item]` int64.
+        curvature: c > 0.
+        calibration: see there.
+    """
+
+    def __init__(
+        self,
+        leaves: Array,
+        items: Array,
+        item_leaf: Array,
+        curvature: float,
+        calibration: SearchCalibration,
+    ) -> None:
+        self.curvature, self.calibration = curvature, calibration
+        self.item_row = np.argsort(item_leaf, kind="stable")  # of `items`, code by code
+        self.item_start = np.searchsorted(item_leaf[self.item_row], np.arange(len(leaves) + 1))
+        self._leaves = leaves.astype(np.float32, copy=False)
+        self._items = items.astype(np.float32, copy=False)[self.item_row]
+        self._filled = np.flatnonzero(np.diff(self.item_start))  # codes with items
+
+    def rank(self, points: Array, long: Array, lexical: Array | None = None) -> Ranked:
+        """Scores and probabilities of all codes.
+
+        Args:
+            points: of the queries `[query, dim + 1]` float32.
+            long: whether each is read as a description `[query]` bool.
+            lexical: cosines of its words with those of each code `[query, leaf]`.
+        """
+        blocks = []
+        for start in range(0, len(points), BLOCK_QUERIES):
+            part = slice(start, start + BLOCK_QUERIES)
+            words = None if lexical is None else lexical[part]
+            blocks.append(self._rank(points[part], long[part], words))
+        if not blocks:
+            none = np.zeros((0, len(self._leaves)))
+            return Ranked(none, none)
+        return Ranked(
+            np.concatenate([block.score for block in blocks]),
+            np.concatenate([block.probability for block in blocks]),
+        )
+
+    def nearest_item(self, point: Array, first: int, end: int) -> int | None:
+        """The row of the item nearest to `point` `[dim + 1]` among those of some codes.
+
+        Args:
+            point: of the query.
+            first: the first of the codes.
+            end: one past the last; without an item between them there is no answer.
+        """
+        start, stop = int(self.item_start[first]), int(self.item_start[end])
+        if start == stop:
+            return None
+        return int(self.item_row[start + int((self._items[start:stop] @ _turned(point)).argmin())])
+
+    def _rank(self, points: Array, long: Array, lexical: Array | None) -> Ranked:
+        turned = _turned(points)
+        own = self._distance(turned @ self._leaves.T)  # [query, leaf]
+        kind = long.astype(np.int64)
+        weight = np.array(self.calibration.item_weight)[kind, None]
+        nearest_item = own.copy()  # of a code without items the code itself
+        if len(self._filled):
+            product = turned @ self._items.T  # [query, item]
+            least = np.minimum.reduceat(product, self.item_start[self._filled], axis=1)
+            nearest_item[:, self._filled] = self._distance(least)
+        score = -(own + weight * nearest_item)
+        if lexical is not None:
+            spread = score.max(axis=1, keepdims=True) - score.min(axis=1, keepdims=True)
+            score += self.calibration.lexical_weight * spread * lexical
+        slope = np.array(self.calibration.slope)[kind]  # [query, 2]
+        scale = np.exp(slope[:, :1] + slope[:, 1:] * own.min(axis=1, keepdims=True))
+        logits = score * scale
+        share = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return Ranked(score, share / share.sum(axis=1, keepdims=True))
+
+    def _distance(self, product: Array) -> Array:
+        """Distances float64 of minus the Lorentz products of points."""
+        cosh = np.maximum(self.curvature * product.astype(np.float64), 1.0)
+        distance: Array = np.arccosh(cosh) / math.sqrt(self.curvature)
+        return distance
+
+
+def _turned(points: Array) -> Array:
+    """Float32 whose products with other points are minus the Lorentz ones."""
+    turned = points.astype(np.float32)  # a copy
+    turned[..., 1:] *= -1
+    return turned

@@ -1,0 +1,212 @@
+"""What a query's parts weigh and how sure an answer is, fitted on families that do not train."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from naics_job.data.query_pool import QueryDraw
+from naics_job.data.sampler import RowDraws
+from naics_job.export.ranking import SearchCalibration
+from naics_job.model.embedder import Encoded, NaicsEmbedder, TextInputs
+from naics_job.model.features import FrozenFeatures, unit
+from naics_job.model.query_gates import NUM_KINDS, signs_of
+from naics_job.training.module import NaicsModule
+
+NUM_TEXTS = 512  # asked of the families of the validation split
+PURPOSE_EPOCH = 2**31 - 1  # of their random numbers; no epoch of a run has it
+WORD_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+TREE_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
+TEMPERATURES = (0.02, 0.03, 0.045, 0.07, 0.1)  # of inner products, per try
+FEWEST = 20  # texts of a kind; with fewer its weights stay
+ITEM_WEIGHT = 0.75  # of the distance to the nearest index item against that to the code
+RIDGE = 1e-2  # on the weights of confidence, which few texts tell
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Texts of held-out families beside all codes of the deepest level.
+
+    Attributes:
+        text, words, tree: inner products of the parts `[query, code]`.
+        signs: of confidence `[query, sign]`.
+        long: whether each is read as a description `[query]` bool.
+        truth: column of the right code `[query]` int64.
+    """
+
+    text: Tensor
+    words: Tensor
+    tree: Tensor
+    signs: Tensor
+    long: Tensor
+    truth: Tensor
+
+
+def validation_draws(seed: int) -> RowDraws:
+    """The random numbers of the texts that are asked, the same in every epoch."""
+    return RowDraws(seed, PURPOSE_EPOCH, 0, 0, NUM_TEXTS)
+
+
+@torch.no_grad()
+def fit_gates(embedder: NaicsEmbedder, asked: Asked) -> None:
+    """Set the gates of the queries to what ranks best; those of a kind with few texts stay.
+
+    Confidence is a logistic regression of whether the tree part alone finds the right code among
+    the ten nearest; the weights are the smallest of the grid whose likelihood of the right codes is
+    within a standard error of the best.
+    """
+    gates = embedder.query_gates
+    if len(asked.truth) < FEWEST:
+        return
+    own = asked.tree.gather(1, asked.truth[:, None])
+    found = ((asked.tree > own).sum(dim=1) < 10).float()
+    gates.confidence_weight.copy_(_logistic(asked.signs, found))
+    confidence = (asked.signs @ gates.confidence_weight).sigmoid()[:, None]
+    for kind in range(NUM_KINDS):
+        rows = asked.long.long() == kind
+        if int(rows.sum()) < FEWEST:
+            continue
+        text, words = asked.text[rows], asked.words[rows]
+        tree, truth = confidence[rows] * asked.tree[rows], asked.truth[rows]
+        tried = [(t, w) for t in TREE_WEIGHTS for w in WORD_WEIGHTS]  # the simplest first
+        fits = [_likelihood(text + w * words + t * tree, truth) for t, w in tried]
+        gates.tree[kind], gates.word[kind] = tried[_simplest(torch.stack(fits))]
+
+
+def _likelihood(scores: Tensor, truth: Tensor) -> Tensor:
+    """Log likelihood of the right code of each text `[query]` at the best temperature."""
+    each = [
+        -torch.nn.functional.cross_entropy(scores / t, truth, reduction="none")
+        for t in TEMPERATURES
+    ]
+    return max(each, key=lambda values: float(values.mean()))
+
+
+def _simplest(fits: Tensor) -> int:
+    """The first row of `fits` `[choice, query]` within a standard error of the best one.
+
+    The rule of Breiman et al. 1984: what texts of the validation families cannot tell apart from
+    the best is taken for as good, as other texts differ from them by more than that.
+    """
+    best = fits[fits.mean(dim=1).argmax()]
+    loss = best - fits  # [choice, query]
+    error = loss.std(dim=1) / loss.shape[1] ** 0.5
+    return int((loss.mean(dim=1) <= error).nonzero()[0, 0])
+
+
+def _logistic(signs: Tensor, found: Tensor) -> Tensor:
+    """Weights `[sign]` of a logistic regression with a small ridge, by Newton's method."""
+    signs, found = signs.double(), found.double()
+    weight = signs.new_zeros(signs.shape[1])
+    ridge = RIDGE * torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+    for _ in range(25):
+        chance = (signs @ weight).sigmoid()
+        slope = signs.T @ (chance - found) / len(found) + ridge @ weight
+        curve = (signs * (chance * (1 - chance))[:, None]).T @ signs / len(found) + ridge
+        weight = weight - torch.linalg.solve(curve, slope)
+    return weight.float()
+
+
+def asked_of(
+    embedder: NaicsEmbedder,
+    queries: TextInputs,
+    draw: QueryDraw,
+    codes: Encoded,
+    leaves: Tensor,
+) -> Asked:
+    """Inner products of the parts of some queries with those of the codes.
+
+    Args:
+        embedder: in evaluation mode.
+        queries: what it reads of them.
+        draw: the same queries by their answers, all codes of the deepest level.
+        codes: every code.
+        leaves: positions of the codes of the deepest level `[leaf]`, ascending.
+    """
+    tree, words = embedder.place(queries), queries.words
+    answers = torch.from_numpy(np.ascontiguousarray(draw.answers)).to(leaves.device)
+    return Asked(
+        text=queries.text @ codes.text[leaves].T,
+        words=words @ codes.words[leaves].T,
+        tree=unit(tree) @ codes.tree[leaves].T,
+        signs=signs_of(tree, words),
+        long=queries.long,
+        truth=torch.searchsorted(leaves, answers),
+    )
+
+
+UNCALIBRATED = SearchCalibration((ITEM_WEIGHT,) * NUM_KINDS, ((3.0, 0.0),) * NUM_KINDS)
+
+
+def fit_search(code_distance: Tensor, item_distance: Tensor, truth: Tensor) -> SearchCalibration:
+    """Temperatures of the highest likelihood (Guo et al. 2017, arXiv:1706.04599).
+
+    One slope for short and long queries: those of the validation families are taken from the texts
+    of their codes, which makes the long ones easier than what businesses write, while over both
+    kinds the distance to the nearest code tells how far a text is from what the codes say. The
+    weight of index items is not fitted either, for the same reason.
+
+    Args:
+        code_distance: of queries to the codes of the deepest level `[query, code]`.
+        item_distance: to the nearest text of each, that of the code itself where it has none.
+        truth: column of the right code `[query]`.
+    """
+    if len(truth) < FEWEST:
+        return UNCALIBRATED
+    distance = code_distance + ITEM_WEIGHT * item_distance
+    slope = _fit_slope(distance, code_distance, truth)
+    return SearchCalibration((ITEM_WEIGHT,) * NUM_KINDS, (slope,) * NUM_KINDS)
+
+
+def _fit_slope(distance: Tensor, code_distance: Tensor, truth: Tensor) -> tuple[float, float]:
+    """Slope of the logits `-distance * exp(slope_0 + slope_1 * nearest)`."""
+    nearest = code_distance.amin(dim=1)
+    centre = float(nearest.mean())
+    slope = torch.tensor([3.0, 0.0], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([slope], max_iter=50, line_search_fn="strong_wolfe")
+    shift = (nearest.double() - centre)[:, None]
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        scale = (slope[0] + slope[1] * shift).exp()
+        value = torch.nn.functional.cross_entropy(-distance.double() * scale, truth)
+        value = value + RIDGE * slope[1].square()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    a, b = (float(value) for value in slope.detach())
+    return a - b * centre, b
+
+
+@torch.no_grad()
+def calibrate(module: NaicsModule, features: FrozenFeatures | None = None) -> None:
+    """Fit the gates of the queries on the texts of the validation families, where there are any.
+
+    Args:
+        module: the network.
+        features: of the texts of the codes; None: the frozen encoder's.
+    """
+    was_training = module.training
+    module.eval()
+    asked = validation_texts(module, features)
+    if asked is not None:
+        fit_gates(module.embedder, asked[0])
+    module.train(was_training)
+
+
+def validation_texts(
+    module: NaicsModule, features: FrozenFeatures | None
+) -> tuple[Asked, TextInputs, QueryDraw, Encoded] | None:
+    """Texts of held-out families, and the codes without those texts; None where there are none."""
+    encoder = module.step_encoder
+    draw = encoder.validation.draw(validation_draws(module.config.seed))
+    draw = draw.only(np.isin(draw.answers, module.taxonomy.six_digit()))
+    if not len(draw):
+        return None
+    queries = encoder.ask(draw)
+    codes = encoder.everyone(features, without=draw)
+    leaves = torch.from_numpy(module.taxonomy.six_digit()).to(codes.points.device)
+    return asked_of(module.embedder, queries, draw, codes, leaves), queries, draw, codes

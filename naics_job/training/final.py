@@ -1,0 +1,130 @@
+"""The network as it is published: every text encoded by it, gates and search calibrated on it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from naics_job.evaluation.report import EvaluationReport, evaluate
+from naics_job.export.ranking import SearchCalibration
+from naics_job.geometry.lorentz import pairwise_distance
+from naics_job.model.embedder import Encoded
+from naics_job.model.features import FrozenFeatures
+from naics_job.observability.heartbeat import beat
+from naics_job.training.build import Job
+from naics_job.training.calibration import (
+    UNCALIBRATED,
+    fit_gates,
+    fit_search,
+    validation_texts,
+)
+from naics_job.training.encoding import text_words
+
+ITEM_BLOCK = 4096  # texts at a time; bounds memory
+
+
+@dataclass(frozen=True)
+class TextPoints:
+    """Points of texts whose six-digit code is known: index items, then the user's own texts.
+
+    Attributes:
+        points: `[text, dim + 1]`.
+        code: positions of their codes `[text]` int64.
+        text: the texts.
+    """
+
+    points: Tensor
+    code: Tensor
+    text: list[str]
+
+
+@dataclass(frozen=True)
+class Final:
+    """What a run leaves: `report.heldout` is of the test families."""
+
+    report: EvaluationReport
+    codes: Encoded
+    texts: TextPoints
+    calibration: SearchCalibration
+
+
+@torch.no_grad()
+def finish(job: Job) -> Final:
+    """Encode all texts with the trained adapters, calibrate, and measure; all processes take part.
+
+    The gates of the network are those of the published one afterwards.
+    """
+    module, splits = job.module, job.datamodule.splits
+    module.eval()
+    beat()
+    features = module.step_encoder.adapted_features()
+    beat()
+    calibration = _calibrated(job, features)
+    codes = module.step_encoder.everyone(features)
+    curvature = module.embedder.curvature_value()
+    report = evaluate(codes.points.cpu(), module.taxonomy, splits.test, curvature)
+    return Final(report, codes, text_points(job, features, codes), calibration)
+
+
+def _calibrated(job: Job, features: FrozenFeatures) -> SearchCalibration:
+    module = job.module
+    found = validation_texts(module, features)
+    if found is None:
+        return UNCALIBRATED
+    asked, queries, draw, codes = found
+    fit_gates(module.embedder, asked)
+    points = module.embedder(queries).points
+    leaves = torch.from_numpy(module.taxonomy.six_digit()).to(points.device)
+    known = text_points(job, features, codes)
+    hidden_items, hidden_own = module.step_encoder.pool.hidden(draw)
+    hidden = torch.from_numpy(np.concatenate([hidden_items, hidden_own])[known_rows(job)])
+    curvature = codes.curvature
+    own = pairwise_distance(points, codes.points[leaves], curvature)
+    shown = ~hidden.to(points.device)
+    column = torch.searchsorted(leaves, known.code[shown])
+    items = own.clone()
+    has = torch.zeros(len(leaves), dtype=torch.bool, device=own.device)
+    has[column] = True
+    items[:, has] = torch.inf
+    for part in torch.split(torch.arange(int(shown.sum()), device=own.device), ITEM_BLOCK):
+        distance = pairwise_distance(points, known.points[shown][part], curvature)
+        at = column[part].expand(len(points), -1)
+        items.scatter_reduce_(1, at, distance, "amin")
+    return fit_search(own, items, asked.truth)
+
+
+def known_rows(job: Job) -> np.ndarray:
+    """Which index items and texts of the user's are of a six-digit code, bool, items first."""
+    pool = job.module.step_encoder.pool
+    items = slice(pool.num_titles, pool.num_titles + pool.num_items)
+    answers = np.concatenate([pool.answers[items], pool.labelled_code])
+    rows: np.ndarray = pool.leaves[answers]
+    return rows
+
+
+@torch.no_grad()
+def text_points(job: Job, features: FrozenFeatures, codes: Encoded) -> TextPoints:
+    """Points of the index items, and of the user's texts, of six-digit codes."""
+    module, pool = job.module, job.module.step_encoder.pool
+    rows = np.flatnonzero(known_rows(job))
+    items = [text for each in job.inputs.data.texts["examples"] for text in each]
+    own = job.inputs.labelled.texts if job.inputs.labelled is not None else []
+    every = [*items, *own]
+    directions = torch.cat([features.item, features.labelled])
+    answers = np.concatenate([pool.answers[pool.num_titles :][: len(items)], pool.labelled_code])
+    numbers = np.concatenate(
+        [
+            pool.num_titles + np.arange(len(items)),
+            pool.first_labelled + np.arange(len(own)),
+        ]
+    ).astype(np.int64)
+    device, points = directions.device, []
+    for part in np.array_split(rows, max(1, -(-len(rows) // ITEM_BLOCK))):
+        at = torch.from_numpy(answers[part]).to(device)
+        words = text_words(module.embedder, pool, numbers[part], device)
+        place = codes.tree[at]
+        points.append(module.embedder.like_code(place, directions[torch.from_numpy(part)], words))
+    return TextPoints(
+        torch.cat(points), torch.from_numpy(answers[rows]).to(device), [every[r] for r in rows]
+    )

@@ -1,0 +1,238 @@
+"""What queries trust and how sure answers are: planted weights are found, few texts say nothing."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from naics_job.data.query_pool import SINGLE
+from naics_job.geometry.lorentz import pairwise_distance
+from naics_job.model.query_gates import QueryGates
+from naics_job.training import calibration
+from naics_job.training.build import Job
+from naics_job.training.calibration import (
+    FEWEST,
+    ITEM_WEIGHT,
+    NUM_TEXTS,
+    RIDGE,
+    UNCALIBRATED,
+    Asked,
+    calibrate,
+    fit_gates,
+    fit_search,
+    validation_draws,
+    validation_texts,
+)
+
+MakeJob = Callable[..., Job]
+NUM_CODES, TEMPERATURE = 40, 0.03
+HIDDEN = ("item", "labelled")  # kinds that codes show and are not shown when asked
+
+
+class Gated(torch.nn.Module):
+    """An embedder as far as `fit_gates` reads one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query_gates = QueryGates()
+
+
+def chosen(score: Tensor, generator: torch.Generator) -> Tensor:
+    """The right code of each text, drawn from the softmax of `score`."""
+    return torch.multinomial((score / TEMPERATURE).softmax(dim=1), 1, generator=generator)[:, 0]
+
+
+def asked(word: tuple[float, float], tree: tuple[float, float], rows: int = 4000) -> Asked:
+    """Texts whose right codes follow planted weights by kind; half of them are sure."""
+    generator = torch.Generator().manual_seed(0)
+
+    def products() -> Tensor:
+        return 0.2 * torch.randn(rows, NUM_CODES, generator=generator)
+
+    text, words = products(), products()
+    long = torch.arange(rows) % 2 == 1
+    sure = torch.rand(rows, generator=generator) < 0.5
+    place = products()
+    kind = long.long()
+    score = text + torch.tensor(word)[kind, None] * words
+    score = score + (torch.tensor(tree)[kind] * sure)[:, None] * place
+    signs = torch.stack([2.0 * sure, torch.rand(rows, generator=generator), torch.ones(rows)], 1)
+    return Asked(text, words, place, signs, long, chosen(score, generator))
+
+
+def fitted(of: Asked) -> QueryGates:
+    embedder = Gated()
+    fit_gates(embedder, of)  # type: ignore[arg-type]
+    return embedder.query_gates
+
+
+def test_planted_weights_are_found() -> None:
+    gates = fitted(asked((0.25, 1.0), (0.4, 0.4)))
+    assert gates.word.tolist() == [0.25, 1.0]
+    assert gates.tree.min() >= 0.2
+    sure = (torch.tensor([2.0, 0.5, 1.0]) @ gates.confidence_weight).sigmoid()
+    unsure = (torch.tensor([0.0, 0.5, 1.0]) @ gates.confidence_weight).sigmoid()
+    assert sure > unsure + 0.05
+
+
+def test_what_says_nothing_gets_no_weight() -> None:
+    gates = fitted(asked((0.0, 0.0), (0.0, 0.0)))
+    assert not gates.word.any()
+    assert not gates.tree.any()
+
+
+def test_few_texts_leave_the_gates_as_they_are() -> None:
+    embedder = Gated()
+    embedder.query_gates.word.fill_(0.33)
+    fit_gates(embedder, asked((1.0, 1.0), (0.4, 0.4), FEWEST - 1))  # type: ignore[arg-type]
+    assert embedder.query_gates.word.tolist() == pytest.approx([0.33, 0.33])
+    assert not embedder.query_gates.confidence_weight.any()
+    many = asked((1.0, 1.0), (0.4, 0.4), 2000)
+    rows = ~many.long | (torch.arange(2000) < FEWEST)  # nearly all are short
+    some = Asked(**{name: value[rows] for name, value in vars(many).items()})
+    fit_gates(embedder, some)  # type: ignore[arg-type]
+    assert embedder.query_gates.word[0] == 1.0
+    assert embedder.query_gates.word[1].item() == pytest.approx(0.33)
+
+
+def test_the_simplest_within_a_standard_error_is_taken() -> None:
+    generator = torch.Generator().manual_seed(0)
+    best = torch.randn(400, generator=generator)
+    apart = torch.randn(400, generator=generator)
+    apart = apart - apart.mean()  # the error of its mean is 0.05
+    fits = torch.stack([best - 0.2 + apart, best - 0.03 + apart, best, best - 0.01 + apart])
+    assert calibration._simplest(fits) == 1
+    assert calibration._simplest(fits[[0, 2]]) == 1
+    assert calibration._simplest(fits[[2, 1]]) == 0
+
+
+def test_the_logistic_regression_is_that_of_scikit_learn() -> None:
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randn(300, 3, generator=generator)
+    signs[:, 2] = 1
+    chance = (signs @ torch.tensor([1.5, -0.7, 0.4])).sigmoid()
+    found = (torch.rand(300, generator=generator) < chance).float()
+    reference = LogisticRegression(C=1 / (300 * RIDGE), fit_intercept=False, tol=1e-10)
+    reference.fit(signs.numpy(), found.numpy())
+    weights = calibration._logistic(signs, found)
+    np.testing.assert_allclose(weights, reference.coef_[0], atol=1e-4)
+    for same in (torch.ones(300), torch.zeros(300)):  # all found, or none
+        assert bool(torch.isfinite(calibration._logistic(signs, same)).all())
+
+
+def searched(rows: int, slope: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Distances to codes and their items, and right codes that follow the planted slope."""
+    generator = torch.Generator().manual_seed(1)
+    code = 2.0 + 0.2 * torch.randn(rows, NUM_CODES, generator=generator)
+    item = 2.0 + 0.2 * torch.randn(rows, NUM_CODES, generator=generator)
+    logits = -(code + ITEM_WEIGHT * item) * slope
+    truth = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)[:, 0]
+    return code, item, truth
+
+
+def calibration_error(chance: Tensor, truth: Tensor) -> float:
+    """Expected calibration error of the first answer in ten bins (Guo et al. 2017)."""
+    sure, answer = chance.max(dim=1)
+    right = (answer == truth).float()
+    bins = (sure * 10).long().clamp_max(9)
+    gaps = [
+        float((bins == b).float().mean() * (right[bins == b].mean() - sure[bins == b].mean()).abs())
+        for b in bins.unique()
+    ]
+    return sum(gaps)
+
+
+def test_probabilities_of_a_search_are_calibrated() -> None:
+    code, item, truth = searched(6000, slope=12.0)
+    half = 4000
+    found = fit_search(code[:half], item[:half], truth[:half])
+    assert found.item_weight == (ITEM_WEIGHT, ITEM_WEIGHT)
+    assert found.slope[0] == found.slope[1]
+    rest = slice(half, None)
+    distance = code[rest] + ITEM_WEIGHT * item[rest]
+    nearest = code[rest].amin(dim=1)
+    scale = (found.slope[0][0] + found.slope[0][1] * nearest).exp()
+    chance = (-distance * scale[:, None]).softmax(dim=1)
+    assert calibration_error(chance, truth[rest]) < 0.04
+    assert scale.mean().item() == pytest.approx(12.0, rel=0.1)
+    plain = (-distance).softmax(dim=1)
+    assert calibration_error(plain, truth[rest]) > 0.1
+
+
+def test_few_texts_are_no_calibration_of_a_search() -> None:
+    code, item, truth = searched(FEWEST - 1, 12.0)
+    assert fit_search(code, item, truth) == UNCALIBRATED
+    code, item, truth = searched(FEWEST, 12.0)
+    assert fit_search(code, item, truth) != UNCALIBRATED
+
+
+def test_the_texts_are_of_validation_families_and_always_the_same(make_job: MakeJob) -> None:
+    job = make_job()
+    module = job.module.eval()
+    found = validation_texts(module, None)
+    assert found is not None
+    of, queries, draw, codes = found
+    again = validation_texts(module, None)
+    assert again is not None
+    np.testing.assert_array_equal(again[2].texts, draw.texts)
+    assert len(draw) == len(of.truth) == len(queries.depth) <= NUM_TEXTS
+    leaves = job.inputs.data.taxonomy.six_digit()
+    validation = np.intersect1d(leaves, job.datamodule.splits.validation)
+    assert set(draw.answers) == set(validation)
+    np.testing.assert_array_equal(leaves[of.truth], draw.answers)
+    whole = module.step_encoder.everyone()
+    asked_codes = torch.zeros(len(whole.text), dtype=torch.bool)
+    pool = module.step_encoder.pool
+    kinds = pool.kinds[draw.texts[draw.texts >= 0]]
+    hidden = draw.texts[draw.texts >= 0][np.isin(kinds, [SINGLE.index(k) for k in HIDDEN])]
+    assert len(hidden)
+    asked_codes[pool.answers[hidden]] = True
+    same = (whole.text - codes.text).abs().amax(dim=1) < 1e-6
+    assert not same[asked_codes].any()  # the codes do not show what is asked
+    assert same[~asked_codes].all()
+    assert validation_draws(1).uniform("x", 2).shape == (NUM_TEXTS, 2)
+
+
+def test_what_is_fitted_is_what_ranks(make_job: MakeJob) -> None:
+    """The inner products that weights are fitted on give the order of the distances."""
+    module = make_job(awake=True).module.eval()
+    gates = module.embedder.query_gates
+    gates.word.copy_(torch.tensor([0.5, 1.5]))
+    gates.tree.copy_(torch.tensor([0.4, 0.2]))
+    gates.confidence_weight.copy_(torch.tensor([0.3, -0.2, 0.1]))
+    found = validation_texts(module, None)
+    assert found is not None
+    of, queries, _, codes = found
+    with torch.no_grad():
+        points = module.embedder(queries).points
+    leaves = torch.from_numpy(module.taxonomy.six_digit())
+    distance = pairwise_distance(points.double(), codes.points[leaves].double(), codes.curvature)
+    kind = of.long.long()
+    confidence = (of.signs @ gates.confidence_weight).sigmoid()
+    score = of.text + gates.word[kind, None] * of.words
+    score = score + (gates.tree[kind] * confidence)[:, None] * of.tree
+    ranked = score.gather(1, distance.argsort(dim=1))
+    assert ranked.diff(dim=1).max() < 1e-5
+    assert (ranked[:, 0] - ranked[:, -1]).min() > 0.01
+
+
+def test_calibrating_keeps_the_mode_and_sets_the_gates(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = make_job().module.train()
+    modes: list[bool] = []
+
+    def fit(embedder: torch.nn.Module, of: Asked) -> None:
+        modes.append(embedder.training)
+
+    monkeypatch.setattr(calibration, "fit_gates", fit)
+    calibrate(module)
+    assert modes == [False]
+    assert module.training
+    assert module.embedder.training
+    nothing = make_job("data_loader.val_split=0").module
+    calibrate(nothing)
+    assert modes == [False]  # no validation families, nothing to fit

@@ -1,0 +1,111 @@
+"""What a run leaves: points of known texts, codes by the trained encoder, a calibrated search."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from naics_job.geometry.lorentz import log_map_origin, pairwise_distance
+from naics_job.training import final
+from naics_job.training.build import Job
+from naics_job.training.calibration import UNCALIBRATED
+from naics_job.training.final import finish, known_rows, text_points
+
+MakeJob = Callable[..., Job]
+
+
+def test_codes_are_those_of_the_trained_encoder_and_test_families_are_scored(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(awake=True)
+    seen: list[np.ndarray] = []
+    whole = final.evaluate
+
+    def evaluate(points, taxonomy, heldout, curvature):  # type: ignore[no-untyped-def]
+        seen.append(heldout)
+        return whole(points, taxonomy, heldout, curvature)
+
+    monkeypatch.setattr(final, "evaluate", evaluate)
+    left = finish(job)
+    np.testing.assert_array_equal(seen[0], job.datamodule.splits.test)
+    encoder = job.module.step_encoder
+    expected = encoder.everyone(encoder.adapted_features())
+    torch.testing.assert_close(left.codes.points, expected.points)
+    frozen = encoder.everyone()
+    assert (left.codes.text - frozen.text).abs().max() > 1e-3
+    assert left.report.all["ndcg@10"] > 0
+    assert left.calibration != UNCALIBRATED
+
+
+def test_every_known_text_of_a_six_digit_code_has_a_point_in_its_place(make_job: MakeJob) -> None:
+    job = make_job()
+    module, data = job.module.eval(), job.inputs.data
+    features = module.step_encoder.adapted_features()
+    codes = module.step_encoder.everyone(features)
+    found = text_points(job, features, codes)
+    leaves = set(data.taxonomy.six_digit().tolist())
+    rows = [
+        (code, text)
+        for code, items in enumerate(data.texts["examples"])
+        for text in items
+        if code in leaves
+    ]
+    own = job.inputs.labelled
+    assert own is not None
+    assert set(own.positions) < leaves
+    rows += list(zip(own.positions.tolist(), own.texts, strict=True))
+    assert len(rows) > 20
+    assert list(zip(found.code.tolist(), found.text, strict=True)) == rows
+    assert known_rows(job).sum() == len(rows)
+    curvature = module.embedder.curvature_value()
+    item = log_map_origin(found.points, curvature)
+    of_codes = log_map_origin(codes.points[found.code], curvature)
+    place = slice(-module.config.model.tree_dim, None)
+    torch.testing.assert_close(item[:, place], of_codes[:, place], rtol=1e-3, atol=1e-3)
+    text = torch.nn.functional.normalize(item[:, :32], dim=1)
+    expected = torch.cat([features.item, features.labelled])[torch.from_numpy(known_rows(job))]
+    torch.testing.assert_close(text, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_nearest_text_is_one_that_was_not_asked(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    module = job.module.eval()
+    seen: dict[str, torch.Tensor] = {}
+
+    def fit(own, items, truth):  # type: ignore[no-untyped-def]
+        seen.update(own=own, items=items, truth=truth)
+        return UNCALIBRATED
+
+    monkeypatch.setattr(final, "fit_search", fit)
+    features = module.step_encoder.adapted_features()
+    with torch.no_grad():
+        assert final._calibrated(job, features) is UNCALIBRATED
+        found = final.validation_texts(module, features)
+    assert found is not None
+    _, queries, draw, codes = found
+    leaves = torch.from_numpy(module.taxonomy.six_digit())
+    with torch.no_grad():
+        points = module.embedder(queries).points
+    known = text_points(job, features, codes)
+    pool = module.step_encoder.pool
+    own_numbers = pool.first_labelled + np.arange(len(pool.labelled_code))
+    numbers = np.concatenate([pool.num_titles + np.arange(pool.num_items), own_numbers])
+    numbers = numbers[known_rows(job)]
+    shown = ~np.isin(numbers, draw.texts)
+    assert not shown.all()
+    curvature = codes.curvature
+    own = pairwise_distance(points, codes.points[leaves], curvature)
+    torch.testing.assert_close(seen["own"], own, rtol=1e-4, atol=1e-4)
+    every = pairwise_distance(points, known.points, curvature)
+    for column, leaf in enumerate(leaves.tolist()):
+        mine = torch.from_numpy(shown) & (known.code == leaf)
+        expected = every[:, mine].amin(dim=1) if mine.any() else own[:, column]
+        torch.testing.assert_close(seen["items"][:, column], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_without_validation_families_a_search_is_not_calibrated(make_job: MakeJob) -> None:
+    left = finish(make_job("data_loader.val_split=0"))
+    assert left.calibration == UNCALIBRATED
