@@ -12,9 +12,10 @@ from naics_job.data.batch import code_batch
 from naics_job.data.loader_worker import AnchorDataset
 from naics_job.data.sampler import EpochOrder
 from naics_job.model.noise import StepNoise
+from naics_job.training.asked import query_draws
 from naics_job.training.build import Inputs, Job, build_job
 from naics_job.training.inputs import loss_inputs
-from naics_job.training.step_load import StepLoad, query_draws
+from naics_job.training.step_load import StepLoad
 
 STEPS = 2  # per batch size: the first allocates the optimizer's state, the second shows the peak
 

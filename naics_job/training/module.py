@@ -13,12 +13,13 @@ from naics_job.curriculum.mining import MemoryBank
 from naics_job.curriculum.plan import NegativePlanner
 from naics_job.curriculum.schedule import Curriculum, Phase, PhaseState
 from naics_job.data.batch import CodeBatch, code_batch
-from naics_job.data.sampler import AnchorBatch, RowDraws
+from naics_job.data.sampler import AnchorBatch
 from naics_job.loss.objective import LossInputs, NonFiniteLossError, Objective
 from naics_job.model.embedder import Encoded, NaicsEmbedder
 from naics_job.model.encoder import TextEncoder
 from naics_job.model.features import FrozenFeatures
 from naics_job.model.noise import StepNoise
+from naics_job.training.asked import query_draws
 from naics_job.training.encoding import Sources, StepEncoder
 from naics_job.training.inputs import global_batch_memory, loss_inputs
 from naics_job.training.optimizer import build_optimizer
@@ -88,7 +89,7 @@ class NaicsModule(pl.LightningModule):
     def training_step(self, batch: AnchorBatch, batch_idx: int) -> Tensor:
         state = self.phase_state()
         self.planner.curvature = self.embedder.curvature_value()
-        asked = self.queries.draw(self._query_rows(batch))
+        asked = self.queries.draw(query_draws(self.config, batch))
         codes = code_batch(batch, self.planner.choose(batch, state), asked.answers).to(self.device)
         adapters = self.lora_active(self.trainer.global_step)
         noise = StepNoise.of(self.config.seed, batch.epoch, batch.index)
@@ -110,13 +111,6 @@ class NaicsModule(pl.LightningModule):
         logged |= {f"train/global_batch/{name}": value for name, value in memory.items()}
         self.log_dict(logged | self.shares, batch_size=len(batch.anchors))
         return terms["total"]
-
-    def _query_rows(self, batch: AnchorBatch) -> RowDraws:
-        """The random numbers of the texts of a step: `per_anchor` for each of its anchors."""
-        count = len(batch.anchors) * self.config.data_loader.queries.per_anchor
-        if not {"contrastive", "distillation"} & set(self.objective.weights):
-            count = 0  # nobody would read their distances
-        return RowDraws(self.config.seed, batch.epoch, batch.index, 0, count)
 
     def loss_terms(self, inputs: LossInputs, codes: CodeBatch) -> dict[str, Tensor]:
         """Every loss term and their weighted sum, `total`."""

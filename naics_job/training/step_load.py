@@ -11,12 +11,13 @@ from naics_job.data.batch import code_batch
 from naics_job.data.datamodule import NaicsDataModule
 from naics_job.data.loader_worker import AnchorDataset
 from naics_job.data.query_pool import QuerySampler
-from naics_job.data.sampler import AnchorBatch, EpochOrder, RowDraws
+from naics_job.data.sampler import EpochOrder
 from naics_job.data.tokens import Ragged
 from naics_job.model.features import FrozenFeatures
 from naics_job.model.grouping import MAX_BLOCK_TOKENS, distinct_texts, length_blocks
 from naics_job.taxonomy.codes import bundled_titles
 from naics_job.taxonomy.tree import IntArray
+from naics_job.training.asked import query_draws, texts_per_anchor
 from naics_job.training.build import Inputs
 
 NUM_STEPS = 2  # drawn per batch size; the one with the longest piece counts
@@ -53,19 +54,6 @@ class StepLoads:
     num_codes: int
     num_texts: int  # that have a cached feature
     source: str
-
-
-def texts_per_anchor(config: Config) -> int:
-    """Texts that a step asks for each of its anchors; 0 where no loss term reads them."""
-    loss = config.loss
-    asked = loss.contrastive_weight > 0 or loss.distillation_weight > 0
-    return config.data_loader.queries.per_anchor if asked else 0
-
-
-def query_draws(config: Config, batch: AnchorBatch) -> RowDraws:
-    """The random numbers of the texts of a step, as `NaicsModule.training_step` has them."""
-    count = len(batch.anchors) * texts_per_anchor(config)
-    return RowDraws(config.seed, batch.epoch, batch.index, 0, count)
 
 
 def loads_from_data(config: Config, inputs: Inputs) -> StepLoads:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from naics_job.training.asked import query_draws
 from naics_job.training.build import Job, build_sources
 from naics_job.training.module import NaicsModule
 
@@ -81,9 +82,9 @@ def test_no_term_that_reads_texts_asks_none(make_job: MakeJob) -> None:
     silent = make_job("loss.contrastive_weight=0", "loss.distillation_weight=0").module
     asking = make_job("loss.contrastive_weight=0").module
     batch = make_job().datamodule.dataset[0, 0]
-    assert silent._query_rows(batch).num_rows == 0
+    assert query_draws(silent.config, batch).num_rows == 0
     per_anchor = asking.config.data_loader.queries.per_anchor
-    assert asking._query_rows(batch).num_rows == per_anchor * len(batch.anchors)
+    assert query_draws(asking.config, batch).num_rows == per_anchor * len(batch.anchors)
 
 
 def test_sources_show_nothing_of_held_out_codes(make_job: MakeJob) -> None:

@@ -14,12 +14,11 @@ from naics_job.data.query_pool import QuerySampler
 from naics_job.data.sampler import AnchorBatch
 from naics_job.model.encoder import TextEncoder
 from naics_job.model.weights import resolve_base
+from naics_job.training.asked import query_draws, texts_per_anchor
 from naics_job.training.build import Inputs
 from naics_job.training.step_load import (
     loads_from_data,
     loads_from_settings,
-    query_draws,
-    texts_per_anchor,
 )
 from naics_job.training.unencoded import unencoded_inputs
 from tests.support.tiny_bert import TINY, make_wordy
