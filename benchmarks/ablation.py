@@ -21,18 +21,20 @@ from statistics import mean, stdev
 
 import lightning.pytorch as pl
 import torch
+from torch import Tensor
 
 from naics_job.config.load import load_config
-from naics_job.config.schema import Config
 from naics_job.data.labelled import LabelledTexts, read_labelled
 from naics_job.evaluation.text_scores import score_texts
 from naics_job.geometry.lorentz import pairwise_distance
-from naics_job.training.build import Inputs, Job, build_inputs, build_job
-from naics_job.training.callbacks.curriculum import CurriculumCallback
-from naics_job.training.final import Final, finish
-from naics_job.training.scoring import asked_tokens, read_texts, search_scores
-from naics_job.training.trainer import make_trainer
+from naics_job.model.features import unit
+from naics_job.training.build import Job, build_inputs
+from naics_job.training.encoding import query_inputs, query_words
+from naics_job.training.final import Final
+from naics_job.training.repeats import train_once
+from naics_job.training.scoring import asked_tokens, search_scores
 
+Rows = dict[str, list[dict[str, float]]]  # part -> one dictionary of columns for each seed
 PARTS: dict[str, list[str]] = {
     "SADC (uniform negatives)": ["sampling.strategy=sans_static"],
     "phase 1": ["curriculum.phase1_end=0.001"],
@@ -52,6 +54,8 @@ PARTS: dict[str, list[str]] = {
     "experts (one of the same size)": ["model.moe.num_experts=1", "model.moe.top_k=1"],
     "mixtures": ["data_loader.queries.mixture=0"],
     "cross-references": ["data_loader.queries.cross_reference=0"],
+    "offsets of codes": ["model.offset_dropout=1"],
+    "feature dropout": ["model.feature_dropout=0"],
     "channel dropout": ["model.channel_dropout=0"],
     "example dropout": ["model.example_dropout=0"],
     "LoRA": ["training.lora_learning_rate=1e-30"],
@@ -63,19 +67,32 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def train(config: Config, inputs: Inputs) -> tuple[Job, Final]:
-    """Fit without checkpoints and exports."""
-    state = {name: value.clone() for name, value in inputs.encoder.state_dict().items()}
-    job = build_job(config, inputs)
-    trainer = make_trainer(config, logger=False, callbacks=[CurriculumCallback()])
-    trainer.fit(job.module, datamodule=job.datamodule)
-    final = finish(job)
-    inputs.encoder.load_state_dict(state, strict=False)  # the next run starts from the same adapter
-    return job, final
+class TextColumns:
+    """Scores of labelled texts; the frozen encoder reads them once for all runs."""
+
+    def __init__(self, texts: LabelledTexts) -> None:
+        self.texts = texts
+        self.frozen: Tensor | None = None  # [text, hidden]
+
+    def __call__(self, job: Job, final: Final) -> dict[str, float]:
+        module = job.module
+        tokens, leaves = asked_tokens(job, self.texts.texts), module.taxonomy.six_digit()
+        if module.step_encoder.adapters_trained():
+            features = unit(module.encoder(tokens))
+        else:
+            features = self.frozen if self.frozen is not None else unit(module.encoder(tokens))
+            self.frozen = features
+        words = query_words(module.embedder, tokens, features.device)
+        title = module.step_encoder.title_tokens
+        points = module.embedder(query_inputs(features, words, tokens.lengths, title)).points
+        codes = final.codes.points[torch.from_numpy(leaves)]
+        scores = -pairwise_distance(points, codes, module.embedder.curvature_value())
+        result = score_texts(scores, leaves, self.texts.positions, module.taxonomy)
+        return {"texts top1": result["top1"], "texts top10": result["top10"]}
 
 
 @torch.no_grad()
-def columns(job: Job, final: Final, texts: LabelledTexts | None) -> dict[str, float]:
+def columns(job: Job, final: Final, texts: TextColumns | None) -> dict[str, float]:
     """One number per column."""
     found = {
         "all ndcg@10": final.report.all["ndcg@10"],
@@ -86,17 +103,10 @@ def columns(job: Job, final: Final, texts: LabelledTexts | None) -> dict[str, fl
     search, _ = search_scores(job, final.codes)
     if search:
         found["items top1"] = search["top@1"]
-    if texts is not None:
-        leaves = job.module.taxonomy.six_digit()
-        points = job.module.embedder(read_texts(job, asked_tokens(job, texts.texts))).points
-        curvature = job.module.embedder.curvature_value()
-        scores = -pairwise_distance(points, final.codes.points[torch.from_numpy(leaves)], curvature)
-        result = score_texts(scores, leaves, texts.positions, job.module.taxonomy)
-        found |= {"texts top1": result["top1"], "texts top10": result["top10"]}
-    return found
+    return found if texts is None else found | texts(job, final)
 
 
-def table(rows: dict[str, list[dict[str, float]]]) -> list[str]:
+def table(rows: Rows) -> list[str]:
     """Markdown: the full method, then the effect of each part."""
     full = rows["full"]
     shown = [name for name in COLUMNS if name in full[0]]
@@ -116,6 +126,17 @@ def table(rows: dict[str, list[dict[str, float]]]) -> list[str]:
     return lines
 
 
+def _together(paths: Sequence[Path]) -> Rows:
+    """Rows of several files, of those parts that all of them have in full."""
+    files: list[Rows] = [json.loads(path.read_text()) for path in paths]
+    full = [len(rows["full"]) for rows in files]
+    return {
+        part: [run for rows in files for run in rows[part]]
+        for part in files[0]
+        if [len(rows.get(part, ())) for rows in files] == full
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 300, 301, 302])
@@ -123,31 +144,34 @@ def main() -> None:
     parser.add_argument("--texts", help="labelled texts of another kind")
     parser.add_argument("--parts", nargs="*", help="only these rows")
     parser.add_argument("--output", type=Path, help="a JSON file that grows row by row")
+    parser.add_argument(
+        "--read", type=Path, nargs="+", help="print the table of such files, their seeds together"
+    )
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE settings, after --")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     pl.seed_everything(0, verbose=False)
-    rows: dict[str, list[dict[str, float]]] = {}
+    if arguments.read:
+        print("\n".join(table(_together(arguments.read))))
+        return
+    rows: Rows = {}
     with tempfile.TemporaryDirectory() as folder:
         common = [f"dirs.data_dir={folder}", *arguments.overrides]
+        texts = None
+        if arguments.texts:
+            inputs = build_inputs(load_config(None, arguments.profile, common).config)
+            texts = TextColumns(read_labelled(arguments.texts, inputs.data.taxonomy, "--texts"))
         for part in ["full", *(arguments.parts or PARTS)]:
             rows[part] = []
             for seed in arguments.seeds:
                 began = time.monotonic()
-                rows[part].append(one(arguments, [*common, f"seed={seed}"], part))
+                off = [*common, f"seed={seed}", *PARTS.get(part, [])]
+                config = load_config(None, arguments.profile, off).config
+                rows[part].append(columns(*train_once(config, build_inputs(config)), texts))
                 print(f"{part}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
             if arguments.output:
                 arguments.output.write_text(json.dumps(rows, indent=1))
     print("\n".join(table(rows)))
-
-
-def one(arguments: argparse.Namespace, overrides: Sequence[str], part: str) -> dict[str, float]:
-    config = load_config(None, arguments.profile, [*overrides, *PARTS.get(part, [])]).config
-    inputs = build_inputs(config)
-    texts = (
-        read_labelled(arguments.texts, inputs.data.taxonomy, "--texts") if arguments.texts else None
-    )
-    return columns(*train(config, inputs), texts)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,16 @@ def evaluate(
             "--report", metavar="FOLDER", help="Write texts.md and texts.json of --texts here."
         ),
     ] = None,
+    splits: Annotated[
+        int | None,
+        typer.Option(
+            "--splits",
+            metavar="N",
+            min=2,
+            help="Train N times from the start, each time with other families held out, and give "
+            "means with standard errors; no checkpoint is read or written.",
+        ),
+    ] = None,
     overrides: Overrides = None,
     config: ConfigPath = None,
     profile: ProfileName = None,
@@ -45,6 +55,10 @@ def evaluate(
     """
     if report is not None and texts is None:
         raise typer.BadParameter("there is a report with --texts only", param_hint="--report")
+    if splits is not None and (texts is not None or ckpt_path != "last"):
+        raise typer.BadParameter(
+            "it trains anew, so neither --ckpt-path nor --texts goes with it", param_hint="--splits"
+        )
     with exit_on_error(verbose):
         loaded = read_settings(config, profile, overrides, verbose)
         if texts is not None:
@@ -55,6 +69,15 @@ def evaluate(
             if report is not None:
                 write_report(report, measured)
             print(markdown(measured), end="")
+            return
+
+        if splits is not None:
+            from naics_job.cli.results import split_lines
+            from naics_job.training.repeats import score_splits
+
+            cards = score_splits(loaded.config, splits)
+            scored = [card.metrics for card in cards], [card.baseline for card in cards]
+            print("\n".join(split_lines(*scored)))
             return
 
         from naics_job.cli.results import result_lines

@@ -1,7 +1,8 @@
 """How good a result is: a table beside the frozen encoder, and the same in plain words."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
 
 from naics_job.evaluation.metrics import LOWER_IS_BETTER
 
@@ -45,6 +46,34 @@ def result_lines(metrics: Metrics, baseline: Metrics, health: Mapping[str, objec
         lines.append(f"{row}   {meaning}")
     verdict = _verdict(metrics, baseline, health, shown)
     return [*lines, "", *_search_lines(metrics, baseline), "", *verdict]
+
+
+def split_lines(metrics: Sequence[Metrics], baselines: Sequence[Metrics]) -> list[str]:
+    """Means over several splits, each with its standard error.
+
+    Args:
+        metrics: of the trained embedding, one for each split.
+        baselines: of the frozen encoder, in the same order.
+    """
+    shown = [*COLUMNS, ("search", "held-out index items")]
+    lines = [f"{len(metrics)} splits: mean and standard error"]
+    for key, title in shown:
+        names = SEARCH_MEANING if key == "search" else MEANING
+        if not metrics[0].get(key):
+            continue
+        lines += ["", f"{title:<22}{'trained':>18}{'frozen':>18}{'gain':>18}"]
+        for name, meaning in names.items():
+            trained = [_value(each, key, name) for each in metrics]
+            frozen = [_value(each, key, name) for each in baselines]
+            gains = [own - other for own, other in zip(trained, frozen, strict=True)]
+            row = "".join(f"{_mean_shown(values):>18}" for values in (trained, frozen, gains))
+            lines.append(f"{name:<22}{row}   {meaning}")
+    return lines
+
+
+def _mean_shown(values: Sequence[float]) -> str:
+    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{fmean(values):.3f} +- {_shown(error)}"
 
 
 def _search_lines(metrics: Metrics, baseline: Metrics) -> list[str]:

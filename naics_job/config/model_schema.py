@@ -57,6 +57,7 @@ class ModelConfig:
     channel_dropout: float
     example_dropout: float  # share of a code's index items hidden in a step
     feature_dropout: float
+    offset_dropout: float  # share of codes that stand without their own offset in a step; 1: none
     gradient_checkpointing: bool
     encoder_precision: str  # float32 | bfloat16 | auto
     eval_every_n_epochs: int
@@ -76,6 +77,7 @@ class ModelConfig:
         for key in ("channel_dropout", "example_dropout", "feature_dropout"):
             value = getattr(self, key)
             require(0 <= value < 1, f"model.{key}", value, "in [0, 1)")
+        require_share("model.offset_dropout", self.offset_dropout)
         precisions = ("float32", "bfloat16", "auto")
         require_choice("model.encoder_precision", self.encoder_precision, precisions)
         require_finite("model.eval_every_n_epochs", self.eval_every_n_epochs, 1)

@@ -126,6 +126,14 @@ class QueryPool:
         return self.special.around(ids, np.cumsum(counts) - counts, counts, self.max_tokens)
 
     @property
+    def labelled_bare(self) -> Ragged:
+        """The user's own texts without special tokens."""
+        before = len(self.special.before)
+        length = self.lengths[self.first_labelled :] - before - len(self.special.after)
+        start = self._start[self.first_labelled :] + before
+        return Ragged(self._ids[ranges(start, length)], length)
+
+    @property
     def labelled_code(self) -> IntArray:
         """Positions of the codes of the user's own texts, `[text]`."""
         return self.answers[self.first_labelled :]

@@ -15,7 +15,7 @@ from naics_job.data.contracts import CHANNELS
 from naics_job.export.onnx_encoder import Array
 from naics_job.export.onnx_export import OPSET, GraphError, quiet
 from naics_job.export.onnx_query import INPUTS, OUTPUT, QueryHead
-from naics_job.model.embedder import NaicsEmbedder, TextInputs
+from naics_job.model.embedder import NO_CODE, NaicsEmbedder, TextInputs
 from naics_job.model.moe import Mixture, MixtureOfExperts
 from naics_job.storage.files import write_bytes_atomic
 
@@ -54,11 +54,20 @@ class DenseExperts(nn.Module):
         return Mixture((output * weight[..., None]).sum(1), gates, mean, mean)
 
 
+class NoOffsets(nn.Module):
+    """Stands for `CodeOffsets` in the graph: a query has no offset."""
+
+    def forward(self, code: Tensor, noise: None = None) -> float:
+        """0, whatever the row."""
+        return 0.0
+
+
 class _Head(nn.Module):
     def __init__(self, embedder: NaicsEmbedder) -> None:
         super().__init__()
         own: Any = copy.deepcopy(embedder).cpu().float().eval().requires_grad_(False)
         own.experts = DenseExperts(own.experts)
+        own.offsets = NoOffsets()
         self.embedder = own
 
     def forward(self, features: Tensor, words: Tensor, long: Tensor) -> Tensor:
@@ -78,7 +87,8 @@ def inputs_of(features: Tensor, words: Tensor, long: Tensor) -> TextInputs:
     none = torch.zeros_like(long)
     present = torch.stack([shown.get(channel, none) for channel in CHANNELS], dim=1)
     channels = features[:, None] * present[..., None]
-    return TextInputs(channels, present, features, words, torch.zeros_like(long, dtype=torch.int64))
+    depth = torch.zeros_like(long, dtype=torch.int64)
+    return TextInputs(channels, present, features, words, depth, depth + NO_CODE)
 
 
 @torch.no_grad()

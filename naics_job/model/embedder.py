@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from naics_job.config.model_schema import LossConfig, ModelConfig
 from naics_job.data.contracts import CHANNELS
 from naics_job.geometry.lorentz import exp_map_origin, radius
+from naics_job.model.code_offsets import CodeOffsets
 from naics_job.model.features import unit
 from naics_job.model.lexical import LexicalProjection
 from naics_job.model.moe import MixtureOfExperts
@@ -18,11 +19,22 @@ from naics_job.model.query_gates import QueryGates
 PROJECTION_SEED = 0  # of the fixed start of the channel maps
 SMALLEST_WEIGHT = 1e-12  # of a code without any channel, whose residual is 0
 CURVATURE_RANGE = 10.0  # a learned curvature stays within this factor of loss.curvature
+NO_CODE = -1  # `TextInputs.code` of a query
 START_EDGE = 0.9  # radius of a level per edge from the root, in units of 1 / sqrt(c)
 START_TEXT = 1.2  # length of the text part, in the same unit
 BY_ROW = ("points", "text", "words", "tree", "gates", "radius")  # fields of Encoded
 PLACE_SHARE = 0.5  # of the queries of a training step that show their place in the tree
 START_WORDS = 0.7  # length of a code's lexical part against its dense part
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the data and the encoder fix."""
+
+    hidden: int  # of the encoder
+    vocabulary: int  # of its tokenizer
+    levels: int  # of the taxonomy
+    codes: int
 
 
 @dataclass(frozen=True)
@@ -33,8 +45,9 @@ class TextInputs:
         features: `[row, channel, hidden]`, 0 where a channel is missing.
         present: `[row, channel]` bool.
         text: directions of the text part, `[row, hidden]`.
-        words: projected TF-IDF vectors `[row, lexical_dim]`, length at most 1.
+        words: projected TF-IDF vectors `[row, lexical_dim]`; of a code only the direction counts.
         depth: edges from the root of each code `[row]` int64; 0 for a query.
+        code: position of each code `[row]` int64; -1 for a query.
     """
 
     features: Tensor
@@ -42,6 +55,7 @@ class TextInputs:
     text: Tensor
     words: Tensor
     depth: Tensor
+    code: Tensor
 
     @property
     def long(self) -> Tensor:
@@ -92,7 +106,8 @@ class NaicsEmbedder(nn.Module):
 
     - text: the encoder's mean of title, description and examples,
     - words: the projected TF-IDF vector of the same texts,
-    - tree: what channels, router and experts say of the place in the tree.
+    - tree: what channels, router and experts say of the place in the tree, and an offset of its
+      own that a code has learned.
 
     All codes of a level have the same lengths, so they lie on one shell: none is near to everything
     because it is short, and the order of the distances from a query to the codes of a level is the
@@ -107,25 +122,24 @@ class NaicsEmbedder(nn.Module):
         self,
         config: ModelConfig,
         loss: LossConfig,
-        hidden_size: int,
-        vocabulary_size: int,
-        num_levels: int,
+        sizes: Sizes,
     ) -> None:
         super().__init__()
         dim, channels = config.tree_dim, len(CHANNELS)
         self.channel_dropout, self.example_dropout = config.channel_dropout, config.example_dropout
         self.feature_dropout = RowDropout("features", config.feature_dropout)
-        self.num_levels, self.labelled_weight = num_levels, config.labelled_weight
-        self.maps = nn.Parameter(_start_map(dim, hidden_size).repeat(channels, 1, 1))
+        self.num_levels, self.labelled_weight = sizes.levels, config.labelled_weight
+        self.maps = nn.Parameter(_start_map(dim, sizes.hidden).repeat(channels, 1, 1))
         self.map_bias = nn.Parameter(torch.zeros(channels, dim))
         self.null = nn.Parameter(torch.zeros(channels, dim))  # stands for a missing channel
         self.channel_logits = nn.Parameter(torch.zeros(channels))  # weights of the residual mean
         self.experts = MixtureOfExperts(channels * (dim + 1), dim, config.moe)
-        self.lexical = LexicalProjection(vocabulary_size, config.lexical_dim)
-        levels = torch.arange(1.0, num_levels + 1)
+        self.offsets = CodeOffsets(sizes.codes, dim, config.offset_dropout)
+        self.lexical = LexicalProjection(sizes.vocabulary, config.lexical_dim)
+        levels = torch.arange(1.0, sizes.levels + 1)
         root = math.sqrt(loss.curvature)
         self.log_tree = nn.Parameter((START_EDGE * levels / root).log())  # [level]
-        self.log_text = nn.Parameter(torch.full((num_levels,), math.log(START_TEXT / root)))
+        self.log_text = nn.Parameter(torch.full((sizes.levels,), math.log(START_TEXT / root)))
         self.log_words = nn.Parameter(torch.tensor(math.log(START_WORDS)))  # of codes
         self.query_gates = QueryGates()
         self.first_curvature = loss.curvature
@@ -239,7 +253,8 @@ class NaicsEmbedder(nn.Module):
         weight = self.channel_logits.softmax(0) * bits  # [row, channel]
         weight = weight / weight.sum(1, keepdim=True).clamp_min(SMALLEST_WEIGHT)
         residual = (channels * weight[..., None]).sum(1)  # [row, tree_dim]
-        tree = residual.float() + mixture.output.float()
+        offsets = self.offsets(inputs.code, noise)
+        tree = residual.float() + mixture.output.float() + offsets
         return tree, mixture.gates, (mixture.importance, mixture.load)
 
     def _lengths(

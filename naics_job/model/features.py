@@ -117,21 +117,25 @@ class CodeFeatures:
         features = torch.stack(columns, dim=1)
         return features, features.abs().amax(dim=2) > 0
 
-    def labelled(self, codes: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Sum over the user's texts of a code / (their number + 1), `[row, hidden]`.
+    def labelled(
+        self, codes: Tensor, hidden: Tensor | None = None, values: Tensor | None = None
+    ) -> Tensor:
+        """Sum over the user's texts of a code / (their number + 1), `[row, any]`.
 
         One text of a code counts half, many count in full.
 
         Args:
             codes: positions `[row]` int64.
             hidden: of those texts the ones left out, `[text]` bool.
+            values: what is summed up `[text, any]`; None: the features.
         """
         parts = self.features
-        shown = torch.ones_like(parts.labelled[:, 0]) if hidden is None else (~hidden).float()
+        values = parts.labelled if values is None else values
+        shown = torch.ones_like(values[:, 0]) if hidden is None else (~hidden).float()
         size = len(parts.title)
-        total = parts.title.new_zeros((size, parts.title.shape[1]))
-        total.index_add_(0, parts.labelled_code, parts.labelled * shown[:, None])
-        count = parts.title.new_zeros(size).index_add(0, parts.labelled_code, shown)
+        total = values.new_zeros((size, values.shape[1]))
+        total.index_add_(0, parts.labelled_code, values * shown[:, None])
+        count = values.new_zeros(size).index_add(0, parts.labelled_code, shown)
         mean: Tensor = (total / (count + 1)[:, None])[codes]
         return mean
 

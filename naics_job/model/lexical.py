@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from naics_job.data.segments import Segments, TokenIds, ranges
+from naics_job.data.tokens import Ragged
 from naics_job.taxonomy.tree import BoolArray, IntArray
 
 SMALLEST_LENGTH = 1e-12
@@ -129,6 +130,19 @@ class CodeWords:
         ones = np.ones(int(keep.sum()), dtype=np.float32)
         belongs = sp.csr_matrix((ones, (row[keep], item[keep])), (len(codes), len(shown)))
         return self.own[codes] + belongs @ self.items
+
+
+def counts_by_code(
+    texts: Ragged, code: IntArray, num_codes: int, vocabulary_size: int
+) -> sp.csr_matrix:
+    """Token counts `[num_codes, vocabulary]` float32 of texts with the codes `code` `[text]`."""
+    length = texts.lengths
+    start, shape = np.cumsum(length) - length, (len(length), vocabulary_size)
+    belongs = sp.csr_matrix(
+        (np.ones(len(code), dtype=np.float32), (code, np.arange(len(code)))),
+        (num_codes, len(code)),
+    )
+    return belongs @ _matrix(texts.ids, start, length, shape)
 
 
 def matrix_entries(counts: sp.csr_matrix, device: torch.device) -> tuple[Tensor, ...]:

@@ -46,6 +46,10 @@ class RowNoise:
         """Of the rows `index`."""
         return RowNoise(self.key, self.rows[index])
 
+    def of(self, rows: Tensor) -> "RowNoise":
+        """Of rows with other numbers, in the same step."""
+        return RowNoise(self.key, rows)
+
     def each(self, part: Tensor, num_parts: int) -> "RowNoise":
         """Of one `part` `[row]` of each row, out of `num_parts`."""
         return RowNoise(self.key, self.rows * num_parts + part)

@@ -27,7 +27,7 @@ from naics_job.data.query_tokens import QueryTokenizer
 from naics_job.data.splits import Splits
 from naics_job.data.tokens import TokenStore, load_tokenizer
 from naics_job.distributed import main_first, world_size
-from naics_job.model.embedder import NaicsEmbedder
+from naics_job.model.embedder import NaicsEmbedder, Sizes
 from naics_job.model.encoder import TextEncoder, check_max_tokens
 from naics_job.model.features import (
     AskedTexts,
@@ -36,7 +36,7 @@ from naics_job.model.features import (
     ShownTexts,
     open_or_compute,
 )
-from naics_job.model.lexical import CodeWords
+from naics_job.model.lexical import CodeWords, counts_by_code
 from naics_job.model.weights import BaseWeights, max_positions, resolve_base
 from naics_job.observability.heartbeat import beat, rest
 from naics_job.observability.logs import event
@@ -221,15 +221,23 @@ def build_embedder(
     embedder = NaicsEmbedder(
         config.model,
         config.loss,
-        inputs.encoder.hidden_size,
-        inputs.tokens.vocabulary_size,
-        int(taxonomy.depth.max()),
+        Sizes(
+            hidden=inputs.encoder.hidden_size,
+            vocabulary=inputs.tokens.vocabulary_size,
+            levels=int(taxonomy.depth.max()),
+            codes=len(taxonomy),
+        ),
     )
     features = CodeFeatures(inputs.features, sources.shown)
     embedder.center(*(part.cpu() for part in features.channels(torch.from_numpy(train))))
     if config.model.lexical_dim:
         leaves = np.intersect1d(train, taxonomy.six_digit())
-        embedder.lexical.fit(sources.words.counts(leaves))
+        counts = sources.words.counts(leaves)
+        if config.model.labelled_weight:
+            pool, size = inputs.queries, inputs.tokens.vocabulary_size
+            own = counts_by_code(pool.labelled_bare, pool.labelled_code, len(taxonomy), size)
+            counts = counts + own[leaves]
+        embedder.lexical.fit(counts)
     return embedder
 
 

@@ -11,7 +11,7 @@ from naics_job.data.contracts import CHANNELS
 from naics_job.data.query_pool import QueryDraw, QueryPool, QuerySampler
 from naics_job.data.tokens import Ragged, TokenStore
 from naics_job.distributed import gather_rows, is_distributed, share_of
-from naics_job.model.embedder import BY_ROW, Encoded, NaicsEmbedder, TextInputs
+from naics_job.model.embedder import BY_ROW, NO_CODE, Encoded, NaicsEmbedder, TextInputs
 from naics_job.model.encoder import TextEncoder
 from naics_job.model.features import (
     AskedTexts,
@@ -22,7 +22,7 @@ from naics_job.model.features import (
     text_direction,
     unit,
 )
-from naics_job.model.lexical import CodeWords, counted, matrix_entries
+from naics_job.model.lexical import DOCUMENT, CodeWords, counted, matrix_entries
 from naics_job.model.noise import StepNoise
 from naics_job.taxonomy.tree import IntArray, Taxonomy
 
@@ -74,7 +74,8 @@ def query_inputs(
     slots = torch.where(long, QUERY_SLOTS[1], QUERY_SLOTS[0])  # [text]
     present = torch.nn.functional.one_hot(slots, len(CHANNELS)).bool()
     channels = features[:, None] * present[..., None]  # [text, channel, hidden]
-    return TextInputs(channels, present, features, words, torch.zeros_like(slots))
+    none = torch.full_like(slots, NO_CODE)
+    return TextInputs(channels, present, features, words, torch.zeros_like(slots), none)
 
 
 def query_words(embedder: NaicsEmbedder, tokens: Ragged, device: torch.device) -> Tensor:
@@ -117,6 +118,7 @@ class StepEncoder:
         self.title_tokens = sources.tokens.max_tokens["title"]
         self.lengths = torch.from_numpy(sources.queries.pool.lengths).float()
         self.labelled_weight = embedder.labelled_weight
+        self._labelled_words: Tensor | None = None  # made of the projection when first needed
         self.parts = 1  # pieces that the texts of a step are encoded in
         shown = CodeFeatures(sources.features, sources.shown)
         everyone = torch.split(torch.arange(self.num_codes), EMBED_BLOCK)
@@ -227,7 +229,15 @@ class StepEncoder:
         text = self._text(features, codes, channels, present, labelled)
         counts = words.counts(codes.cpu().numpy(), None if items is None else items.cpu().numpy())
         projected = self.embedder.lexical(*matrix_entries(counts, codes.device), len(codes))
-        return TextInputs(channels, present, text, projected, self.depth[codes])
+        own = features.labelled(codes, labelled, self._own_words(codes.device))
+        said = projected + self.labelled_weight / len(DOCUMENT) * own  # a title is one of three
+        return TextInputs(channels, present, text, said, self.depth[codes], codes)
+
+    def _own_words(self, device: torch.device) -> Tensor:
+        """Projected TF-IDF vectors `[text, lexical_dim]` of the user's own texts."""
+        if self._labelled_words is None or self._labelled_words.device != device:
+            self._labelled_words = query_words(self.embedder, self.pool.labelled_tokens, device)
+        return self._labelled_words
 
     def _text(
         self,

@@ -18,7 +18,7 @@ from naics_job.config.schema import Config
 from naics_job.data.contracts import CHANNELS
 from naics_job.data.tokens import Ragged
 from naics_job.loss.objective import Objective
-from naics_job.model.embedder import NaicsEmbedder, TextInputs
+from naics_job.model.embedder import NaicsEmbedder, Sizes, TextInputs
 from naics_job.model.encoder import TextEncoder
 from naics_job.model.grouping import MAX_BLOCK_TOKENS
 from naics_job.model.noise import StepNoise
@@ -105,8 +105,9 @@ def measure_model(
     plain = replace(config.model, gradient_checkpointing=False)
     bf16 = config.model.encoder_precision == "bfloat16"  # auto: not on every GPU
     encoder = TextEncoder(base, plain, bf16).train()
-    shape = (encoder.hidden_size, encoder.transformer.config.vocab_size, NUM_LEVELS)
-    embedder = NaicsEmbedder(config.model, config.loss, *shape).train()
+    vocabulary = encoder.transformer.config.vocab_size
+    sizes = Sizes(encoder.hidden_size, vocabulary, NUM_LEVELS, counts.num_codes)
+    embedder = NaicsEmbedder(config.model, config.loss, sizes).train()
     precision = torch.autocast("cpu", torch.bfloat16) if half else nullcontext()
     longest = min(LONGEST_TEXT, max_positions(base.folder))
     length = min(config.data_loader.tokenization.max_tokens.description, longest)
@@ -179,6 +180,7 @@ def row_bytes(embedder: NaicsEmbedder, hidden_size: int) -> float:
         text=torch.randn(count, hidden_size, requires_grad=True),
         words=torch.rand(count, embedder.lexical.dim),
         depth=torch.arange(count) % 2,  # every second one is a text
+        code=torch.arange(count) % 2 - 1,
     )
     forward = partial(embedder, inputs, NOISE.of_rows(torch.arange(count)))
     return saved_bytes(forward, embedder.parameters()) / count

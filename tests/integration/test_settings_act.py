@@ -60,6 +60,7 @@ SETTINGS = {
     "model.moe.balance_rate=1": 1,
     "model.channel_dropout=0.5": FROM_THE_START,
     "model.feature_dropout=0.5": FROM_THE_START,
+    "model.offset_dropout=0": 1,
     "model.tree_dim=8": FROM_THE_START,
     "model.lexical_dim=4": FROM_THE_START,
     "model.lora.start_phase=1": FROM_THE_START,

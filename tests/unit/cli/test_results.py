@@ -1,6 +1,6 @@
 """The table of metrics and its verdict."""
 
-from naics_job.cli.results import MEANING, result_lines
+from naics_job.cli.results import MEANING, result_lines, split_lines
 from naics_job.cli.show_config import WIDTH
 from naics_job.evaluation.metrics import LOWER_IS_BETTER
 
@@ -83,3 +83,14 @@ def test_texts_without_queries_say_so() -> None:
     text = "\n".join(result_lines({"all": metrics(0.9), "search": {}}, {}, {}))
     assert "text search: not scored" in text
     assert "top@1" not in text
+
+
+def test_several_splits_are_means_with_standard_errors() -> None:
+    ours = [{"all": {"map": value}, "search": {"top@1": 0.5}} for value in (0.4, 0.7, 0.7)]
+    frozen = [{"all": {"map": value}, "search": {"top@1": 0.6}} for value in (0.1, 0.4, 0.4)]
+    lines = split_lines(ours, frozen)
+    assert lines[0].startswith("3 splits")
+    text = {line.split()[0]: line.split() for line in lines if "+-" in line}
+    assert text["map"][1:10] == "0.600 +- 0.100 0.300 +- 0.100 0.300 +- 0.000".split()
+    assert text["top@1"][7:10] == "-0.100 +- 0.000".split()
+    assert not any("held-out codes" in line for line in lines)

@@ -119,6 +119,8 @@ def test_texts_are_numbered_titles_first_then_items_then_the_others(pool: QueryP
     assert pool.excluders[FIRST_EXTRA:].tolist() == [-1, LEAF, -1, -1, -1]
     assert (pool.excluders[:FIRST_EXTRA] == -1).all()
     assert pool.labelled_code.tolist() == [LEAF, BARE]
+    assert pool.labelled_bare.ids.tolist() == words(30, 31)
+    assert pool.labelled_bare.lengths.tolist() == [1, 1]
     assert [SINGLE[kind] for kind in pool.kinds[FIRST_EXTRA:]] == [each.kind for each in EXTRA]
 
 

@@ -14,7 +14,7 @@ from naics_job.data.tokens import load_tokenizer
 from naics_job.export.card import ModelCard, card_text
 from naics_job.export.ranking import SearchCalibration
 from naics_job.export.write import Places, TrainedModel, write_export
-from naics_job.model.embedder import NaicsEmbedder, TextInputs
+from naics_job.model.embedder import NaicsEmbedder, Sizes, TextInputs
 from naics_job.model.encoder import TextEncoder
 from naics_job.model.features import unit
 from naics_job.model.weights import BaseWeights
@@ -92,7 +92,9 @@ def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
     torch.manual_seed(0)
     base = BaseWeights(tiny_folder, "folder", "0" * 64)
     encoder = TextEncoder(base, config.model).eval()
-    embedder = NaicsEmbedder(config.model, config.loss, encoder.hidden_size, 64, 5).eval()
+    embedder = NaicsEmbedder(
+        config.model, config.loss, Sizes(encoder.hidden_size, 64, 5, 10)
+    ).eval()
     with torch.no_grad():
         for _, parameter in [*encoder.lora_parameters(), *embedder.named_parameters()]:
             parameter.add_(torch.randn(parameter.shape), alpha=0.1)

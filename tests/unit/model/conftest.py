@@ -25,6 +25,7 @@ def model_config(tiny_folder: Path) -> ModelConfig:
         tree_dim=16,
         lexical_dim=8,
         labelled_weight=2.0,
+        offset_dropout=0.0,
         channel_dropout=0.0,
         example_dropout=0.0,
         feature_dropout=0.0,

@@ -11,11 +11,13 @@ from torch.nn.functional import normalize
 from naics_job.config.model_schema import LossConfig, ModelConfig
 from naics_job.geometry.lorentz import log_map_origin, on_manifold_error, pairwise_distance, radius
 from naics_job.model.embedder import (
+    NO_CODE,
     PLACE_SHARE,
     START_EDGE,
     START_TEXT,
     START_WORDS,
     NaicsEmbedder,
+    Sizes,
     TextInputs,
     drop_channels,
 )
@@ -31,7 +33,7 @@ def noise(num_rows: int, step: int = 0) -> RowNoise:
 
 def build(model: ModelConfig, loss: LossConfig, hidden: int = HIDDEN) -> NaicsEmbedder:
     torch.manual_seed(4)
-    return NaicsEmbedder(model, loss, hidden, VOCABULARY, LEVELS).eval()
+    return NaicsEmbedder(model, loss, Sizes(hidden, VOCABULARY, LEVELS, NUM_CODES)).eval()
 
 
 def awake(embedder: NaicsEmbedder) -> NaicsEmbedder:
@@ -72,7 +74,8 @@ def codes() -> TextInputs:
     features = random(NUM_CODES, 4, HIDDEN) * present[..., None]
     words = random(NUM_CODES, 8) * torch.rand(NUM_CODES, 1, generator=generator)
     depth = torch.arange(NUM_CODES) % LEVELS + 1
-    return TextInputs(features, present, random(NUM_CODES, HIDDEN), words, depth)
+    text = random(NUM_CODES, HIDDEN)
+    return TextInputs(features, present, text, words, depth, torch.arange(NUM_CODES))
 
 
 @pytest.fixture
@@ -85,7 +88,8 @@ def queries() -> TextInputs:
     words = 0.5 * torch.randn(NUM_QUERIES, 8, generator=generator)
     words = words / words.norm(dim=1, keepdim=True).clamp_min(1)
     channels = text[:, None] * present[..., None]
-    return TextInputs(channels, present, text, words, torch.zeros(NUM_QUERIES, dtype=torch.long))
+    none = torch.zeros(NUM_QUERIES, dtype=torch.long)
+    return TextInputs(channels, present, text, words, none, none + NO_CODE)
 
 
 def deepest(codes: TextInputs) -> TextInputs:
@@ -321,7 +325,7 @@ def test_maps_start_as_a_fixed_projection_that_keeps_angles(
     config = replace(model_config, tree_dim=dim)
     one = build(config, loss_config)
     torch.manual_seed(99)
-    other = NaicsEmbedder(config, loss_config, HIDDEN, VOCABULARY, LEVELS)
+    other = NaicsEmbedder(config, loss_config, Sizes(HIDDEN, VOCABULARY, LEVELS, NUM_CODES))
     assert torch.equal(one.maps, other.maps)
     start = one.maps[0].detach()
     gram = start @ start.T if dim < HIDDEN else start.T @ start

@@ -10,7 +10,14 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from torch import Tensor
 
 from naics_job.data.segments import Segments
-from naics_job.model.lexical import CodeWords, LexicalProjection, counted, matrix_entries
+from naics_job.data.tokens import Ragged
+from naics_job.model.lexical import (
+    CodeWords,
+    LexicalProjection,
+    counted,
+    counts_by_code,
+    matrix_entries,
+)
 
 VOCABULARY = 40
 
@@ -165,3 +172,9 @@ def test_entries_of_a_matrix_are_those_that_counting_gives() -> None:
     lexical.fit(counts)
     expected = lexical(tokens, values, rows, 3)
     torch.testing.assert_close(lexical(*again, 3), expected)
+
+
+def test_counts_of_texts_add_up_by_code() -> None:
+    texts = Ragged(np.array([1, 1, 2, 3, 2], dtype=np.int32), np.array([3, 0, 2]))
+    counts = counts_by_code(texts, np.array([2, 0, 2]), num_codes=4, vocabulary_size=5)
+    assert counts.toarray().tolist() == [[0] * 5, [0] * 5, [0, 2, 2, 1, 0], [0] * 5]

@@ -191,8 +191,9 @@ def test_everyone_shows_every_text_but_those_that_are_asked(make_job: MakeJob) -
         code = int(pool.answers[number])
         draw = QueryDraw(np.array([[number]]), np.array([code]), np.array([-1]))
         without = encoder.everyone(without=draw)
-        changed = (without.text - whole.text).abs().amax(dim=1) > 1e-6
-        assert changed.nonzero().flatten().tolist() == [code]
+        for now, before in ((without.text, whole.text), (without.words, whole.words)):
+            changed = (now - before).abs().amax(dim=1) > 1e-6
+            assert changed.nonzero().flatten().tolist() == [code]
 
 
 def test_adapted_features_are_those_of_the_trained_encoder(make_job: MakeJob) -> None:

@@ -10,7 +10,7 @@ import torch
 from naics_job.config.load import load_config
 from naics_job.config.schema import Config
 from naics_job.data.prepare import load_dataset, prepare_all
-from naics_job.model.embedder import NaicsEmbedder
+from naics_job.model.embedder import NaicsEmbedder, Sizes
 from naics_job.model.weights import BaseWeights
 from naics_job.training.memory_model import (
     MemoryModel,
@@ -115,7 +115,7 @@ def test_a_row_keeps_its_channels_and_more_with_wider_experts(base: BaseWeights)
 
     def row(*overrides: str) -> float:
         chosen = settings(*overrides)
-        return row_bytes(NaicsEmbedder(chosen.model, chosen.loss, 32, 64, 5).train(), 32)
+        return row_bytes(NaicsEmbedder(chosen.model, chosen.loss, Sizes(32, 64, 5, 40)).train(), 32)
 
     assert row() > 4 * (4 * 32 + 4 * config.model.tree_dim)  # features and mapped channels
     wider = row("model.moe.hidden_dim=512") - row("model.moe.hidden_dim=256")

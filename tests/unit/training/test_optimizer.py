@@ -7,7 +7,7 @@ from torch import nn
 from naics_job.config.load import load_config
 from naics_job.config.train_schema import TrainingConfig
 from naics_job.loss.objective import Objective
-from naics_job.model.embedder import NaicsEmbedder
+from naics_job.model.embedder import NaicsEmbedder, Sizes
 from naics_job.training.optimizer import build_optimizer, rate_factor
 
 
@@ -63,7 +63,7 @@ def test_groups_have_their_own_rate_decay_and_start(settings: TrainingConfig) ->
 
 def test_the_groups_of_the_real_network(settings: TrainingConfig) -> None:
     config = load_config(None, None, ["loss.learn_curvature=true"]).config
-    embedder = NaicsEmbedder(config.model, config.loss, 32, 50, num_levels=5)
+    embedder = NaicsEmbedder(config.model, config.loss, Sizes(32, 50, levels=5, codes=40))
     objective = Objective(config.loss, config.false_negatives)
     head = [*embedder.named_parameters(), *objective.named_parameters()]
     lora = [("text.lora_A", nn.Parameter(torch.ones(2, 2)))]
@@ -76,7 +76,7 @@ def test_the_groups_of_the_real_network(settings: TrainingConfig) -> None:
     experts = groups["experts"]
     assert {"experts.router.linear.bias", "experts.into", "experts.out_bias"} < experts
     assert all(name.startswith("experts.") for name in experts)
-    assert groups["maps"] == {"maps", "map_bias", "null"}
+    assert groups["maps"] == {"maps", "map_bias", "null", "offsets.table"}
     scales = {"channel_logits", "log_tree", "log_text", "log_words", "curvature_shift"}
     assert groups["scales"] == scales | {"terms.hierarchy.log_scale"}
     assert groups["lora"] == {"text.lora_A"}
