@@ -170,16 +170,23 @@ class StepEncoder:
     ) -> Encoded:
         """Every code with all its texts, in the mode the network is in.
 
+        The place in the tree is made of the frozen encoder's features, on which it was learned,
+        whatever the text part is made of.
+
         Args:
-            features: of the texts; None: the frozen encoder's, as in training.
+            features: of the text part; None: the frozen encoder's, as in training.
             without: queries whose own texts the codes do not show.
         """
-        whole = CodeFeatures(self.features if features is None else features)
+        whole = CodeFeatures(self.features)
+        said = whole if features is None else CodeFeatures(features)
         hidden = None if without is None else self._asked(without)
         everyone = torch.arange(self.num_codes, device=self.depth.device)
         blocks = torch.split(everyone, EMBED_BLOCK)
         return joined(
-            [self.embedder(self._inputs(whole, self.all_words, part, hidden)) for part in blocks]
+            [
+                self.embedder(self._inputs(whole, self.all_words, part, hidden, said))
+                for part in blocks
+            ]
         )
 
     @torch.no_grad()
@@ -222,16 +229,24 @@ class StepEncoder:
         return torch.from_numpy(items).to(device), torch.from_numpy(labelled).to(device)
 
     def _inputs(
-        self, features: CodeFeatures, words: CodeWords, codes: Tensor, hidden: Hidden | None
+        self,
+        features: CodeFeatures,
+        words: CodeWords,
+        codes: Tensor,
+        hidden: Hidden | None,
+        said: CodeFeatures | None = None,
     ) -> TextInputs:
+        """What the embedder reads of codes; `said` are the features of the text part, if others."""
         items, labelled = hidden if hidden is not None else (None, None)
         channels, present = features.channels(codes, items)
-        text = self._text(features, codes, channels, present, labelled)
+        said = features if said is None else said
+        spoken = channels if said is features else said.channels(codes, items)[0]
+        text = self._text(said, codes, spoken, present, labelled)
         counts = words.counts(codes.cpu().numpy(), None if items is None else items.cpu().numpy())
         projected = self.embedder.lexical(*matrix_entries(counts, codes.device), len(codes))
         own = features.labelled(codes, labelled, self._own_words(codes.device))
-        said = projected + self.labelled_weight / len(DOCUMENT) * own  # a title is one of three
-        return TextInputs(channels, present, text, said, self.depth[codes], codes)
+        document = projected + self.labelled_weight / len(DOCUMENT) * own  # a title is one of three
+        return TextInputs(channels, present, text, document, self.depth[codes], codes)
 
     def _own_words(self, device: torch.device) -> Tensor:
         """Projected TF-IDF vectors `[text, lexical_dim]` of the user's own texts."""

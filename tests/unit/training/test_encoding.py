@@ -209,6 +209,9 @@ def test_adapted_features_are_those_of_the_trained_encoder(make_job: MakeJob) ->
     with torch.no_grad():
         torch.testing.assert_close(found.title, unit(module.encoder(tokens)), rtol=1e-4, atol=1e-5)
     assert len(found.query) == 0  # only asked in training
+    before, after = encoder.everyone(), encoder.everyone(found)
+    assert torch.equal(after.tree, before.tree)  # learned on the frozen encoder's features
+    assert (after.text - before.text).abs().max() > 1e-3
 
 
 def test_text_targets_are_of_the_level_that_is_asked(make_job: MakeJob) -> None:
