@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, stdev
+
+import numpy as np
 
 from naics_job.evaluation.metrics import LOWER_IS_BETTER
 
@@ -72,8 +73,9 @@ def split_lines(metrics: Sequence[Metrics], baselines: Sequence[Metrics]) -> lis
 
 
 def _mean_shown(values: Sequence[float]) -> str:
-    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{fmean(values):.3f} +- {_shown(error)}"
+    found = np.array(values)
+    error = found.std(ddof=1) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+    return f"{_shown(float(found.mean()))} +- {_shown(float(error))}"
 
 
 def _search_lines(metrics: Metrics, baseline: Metrics) -> list[str]:

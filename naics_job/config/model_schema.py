@@ -15,6 +15,7 @@ class LoraConfig:
     dropout: float
     target_modules: tuple[str, ...]
     start_phase: int | None  # first SADC phase in which the adapters train; null: none
+    interpolation: tuple[float, ...]  # shares of the trained adapter that are tried at the end
 
     def __post_init__(self) -> None:
         require(1 <= self.r <= 512, "model.lora.r", self.r, "in [1, 512]")
@@ -22,6 +23,9 @@ class LoraConfig:
         require(0 <= self.dropout < 1, "model.lora.dropout", self.dropout, "in [0, 1)")
         targets = self.target_modules
         require(bool(targets), "model.lora.target_modules", targets, "a list of names")
+        shares = self.interpolation
+        good = bool(shares) and all(0 < share <= 1 for share in shares)
+        require(good, "model.lora.interpolation", shares, "a list of numbers in (0, 1]")
         key = "model.lora.start_phase"
         require(self.start_phase in (None, 1, 2, 3), key, self.start_phase, "1, 2, 3 or null")
 

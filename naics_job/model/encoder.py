@@ -63,6 +63,7 @@ class TextEncoder(nn.Module):
     """
 
     transformer: Any  # PreTrainedModel
+    shares: tuple[float, ...]  # of the trained adapter, to choose among when training has ended
 
     def __init__(self, weights: BaseWeights, config: ModelConfig, bf16: bool = False) -> None:
         super().__init__()
@@ -71,6 +72,7 @@ class TextEncoder(nn.Module):
         self.max_length = max_positions(weights.folder)  # tokens
         self.hidden_size = int(self.transformer.config.hidden_size)
         self.pad_id = int(self.transformer.config.pad_token_id or 0)
+        self.shares = config.lora.interpolation
         self._noise = TextNoise()
         add_adapter(self.transformer, ADAPTER, config.lora, self._noise)
         self._layers = adapted_layers(self.transformer)

@@ -67,14 +67,24 @@ class LexicalProjection(nn.Module):
         Args:
             tokens: ids, `[entry]`; each row names a token once.
             counts: how often it stands there, `[entry]`.
-            rows: which row the entry belongs to, `[entry]`.
+            rows: which row the entry belongs to, `[entry]`, ascending.
             num_rows: rows in all; one without a known token is 0.
         """
         weight = (1 + counts.float().log()) * self.idf[tokens]  # [entry]
         square = weight.new_zeros(num_rows).index_add(0, rows, weight.square())
         length = square.sqrt().clamp_min(SMALLEST_LENGTH)
-        scaled = self.table[tokens].float() * (weight / length[rows])[:, None]  # [entry, dim]
-        return scaled.new_zeros((num_rows, self.dim)).index_add(0, rows, scaled)
+        if not self.dim or not len(tokens):
+            return weight.new_zeros((num_rows, self.dim))
+        used, column = torch.unique(tokens, return_inverse=True)
+        start = torch.searchsorted(rows, torch.arange(num_rows, device=rows.device))
+        projected: Tensor = nn.functional.embedding_bag(  # never makes the matrix [entry, dim]
+            column,
+            self.table[used].float(),
+            start,
+            mode="sum",
+            per_sample_weights=weight / length[rows],
+        )
+        return projected
 
 
 def counted(ids: Tensor, rows: Tensor, vocabulary_size: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -49,8 +49,10 @@ def validation_draws(seed: int) -> RowDraws:
 
 
 @torch.no_grad()
-def fit_gates(embedder: NaicsEmbedder, asked: Asked) -> None:
+def fit_gates(embedder: NaicsEmbedder, asked: Asked) -> float:
     """Set the gates of the queries to what ranks best; those of a kind with few texts stay.
+
+    Returns the log likelihood of the right codes with the gates that were set, a mean over texts.
 
     Confidence is a logistic regression of whether the tree part alone finds the right code among
     the ten nearest; the weights are the smallest of the grid whose likelihood of the right codes is
@@ -58,11 +60,12 @@ def fit_gates(embedder: NaicsEmbedder, asked: Asked) -> None:
     """
     gates = embedder.query_gates
     if len(asked.truth) < FEWEST:
-        return
+        return 0.0
     own = asked.tree.gather(1, asked.truth[:, None])
     found = ((asked.tree > own).sum(dim=1) < 10).float()
     gates.confidence_weight.copy_(_logistic(asked.signs, found))
     confidence = (asked.signs @ gates.confidence_weight).sigmoid()[:, None]
+    total, count = 0.0, 0
     for kind in range(NUM_KINDS):
         rows = asked.long.long() == kind
         if int(rows.sum()) < FEWEST:
@@ -71,7 +74,10 @@ def fit_gates(embedder: NaicsEmbedder, asked: Asked) -> None:
         tree, truth = confidence[rows] * asked.tree[rows], asked.truth[rows]
         tried = [(t, w) for t in TREE_WEIGHTS for w in WORD_WEIGHTS]  # the simplest first
         fits = [_likelihood(text + w * words + t * tree, truth) for t, w in tried]
-        gates.tree[kind], gates.word[kind] = tried[_simplest(torch.stack(fits))]
+        best = _simplest(torch.stack(fits))
+        gates.tree[kind], gates.word[kind] = tried[best]
+        total, count = total + float(fits[best].sum()), count + len(truth)
+    return total / max(1, count)
 
 
 def _likelihood(scores: Tensor, truth: Tensor) -> Tensor:

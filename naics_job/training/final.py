@@ -1,5 +1,6 @@
 """The network as it is published: every text encoded by it, gates and search calibrated on it."""
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from naics_job.geometry.lorentz import pairwise_distance
 from naics_job.model.embedder import Encoded
 from naics_job.model.features import FrozenFeatures
 from naics_job.observability.heartbeat import beat
+from naics_job.observability.logs import event
 from naics_job.training.build import Job
 from naics_job.training.calibration import (
     UNCALIBRATED,
@@ -21,6 +23,7 @@ from naics_job.training.calibration import (
 )
 from naics_job.training.encoding import text_words
 
+log = logging.getLogger(__name__)
 ITEM_BLOCK = 4096  # texts at a time; bounds memory
 
 
@@ -58,13 +61,42 @@ def finish(job: Job) -> Final:
     module, splits = job.module, job.datamodule.splits
     module.eval()
     beat()
-    features = module.step_encoder.adapted_features()
+    features = _interpolated(job)
     beat()
     calibration = _calibrated(job, features)
     codes = module.step_encoder.everyone(features)
     curvature = module.embedder.curvature_value()
     report = evaluate(codes.points.cpu(), module.taxonomy, splits.test, curvature)
     return Final(report, codes, text_points(job, features, codes), calibration)
+
+
+def _interpolated(job: Job) -> FrozenFeatures:
+    """Features of all texts by the share of the adapter under which validation texts fit best.
+
+    The weights of the encoder are then those between the base encoder and the trained one
+    (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
+    """
+    module, encoder = job.module, job.module.step_encoder
+    if not encoder.adapters_trained():
+        return encoder.features
+    second = [value for name, value in module.encoder.lora_parameters() if "lora_B" in name]
+    trained = [value.clone() for value in second]
+
+    def keep(share: float) -> None:
+        for value, whole in zip(second, trained, strict=True):
+            value.copy_(share * whole)
+
+    tried: list[tuple[float, float, FrozenFeatures]] = []  # fit, share, features
+    for share in module.encoder.shares:
+        keep(share)
+        features = encoder.adapted_features()
+        beat()
+        found = validation_texts(module, features) if len(module.encoder.shares) > 1 else None
+        fit = fit_gates(module.embedder, found[0]) if found is not None else 0.0
+        tried = [max([*tried, (fit, share, features)], key=lambda each: each[0])]
+        event(log, logging.INFO, "adapter.share", share=share, log_likelihood=round(fit, 4))
+    keep(tried[0][1])
+    return tried[0][2]
 
 
 def _calibrated(job: Job, features: FrozenFeatures) -> SearchCalibration:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 from tiny_bert import TINY
+from typer.testing import CliRunner
 
 from naics_job.cli.app import app
 from naics_job.config.load import load_config

@@ -81,7 +81,14 @@ def test_every_kind_of_encoder_gives_its_own_features(kind: str, tmp_path: Path)
 
 def test_the_adapter_that_is_active_is_exported(tiny_folder: Path, tmp_path: Path) -> None:
     model = load_transformer(tiny_folder)
-    lora = LoraConfig(r=4, alpha=8, dropout=0.1, target_modules=("query", "value"), start_phase=2)
+    lora = LoraConfig(
+        r=4,
+        alpha=8,
+        dropout=0.1,
+        target_modules=("query", "value"),
+        start_phase=2,
+        interpolation=(1.0,),
+    )
     add_adapter(model, "text", lora, TextNoise())
     torch.manual_seed(0)
     with torch.no_grad():

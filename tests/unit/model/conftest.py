@@ -32,7 +32,7 @@ def model_config(tiny_folder: Path) -> ModelConfig:
         gradient_checkpointing=False,
         encoder_precision="float32",
         eval_every_n_epochs=1,
-        lora=LoraConfig(**lora, start_phase=2),
+        lora=LoraConfig(**lora, start_phase=2, interpolation=(1.0,)),
         moe=MoeConfig(num_experts=4, top_k=2, hidden_dim=16, dropout=0.0, balance_rate=0.002),
     )
 

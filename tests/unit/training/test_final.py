@@ -109,3 +109,20 @@ def test_the_nearest_text_is_one_that_was_not_asked(
 def test_without_validation_families_a_search_is_not_calibrated(make_job: MakeJob) -> None:
     left = finish(make_job("data_loader.val_split=0"))
     assert left.calibration == UNCALIBRATED
+
+
+def test_validation_texts_choose_the_share_of_the_adapter(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job("model.lora.interpolation=[0.25, 0.5, 1]", awake=True)
+    named = job.module.encoder.lora_parameters()
+    before = {name: value.clone() for name, value in named}
+    fits = iter([-2.0, -1.0, -3.0, 0.0])  # of the shares, and when the gates are set
+    monkeypatch.setattr(final, "fit_gates", lambda *_: next(fits))
+    left = finish(job)
+    for name, value in named:
+        share = 0.5 if "lora_B" in name else 1.0
+        torch.testing.assert_close(value, share * before[name])
+    encoder = job.module.step_encoder
+    expected = encoder.everyone(encoder.adapted_features())
+    torch.testing.assert_close(left.codes.points, expected.points)
