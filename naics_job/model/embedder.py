@@ -271,11 +271,12 @@ class NaicsEmbedder(nn.Module):
         ratio = self.log_words.exp()
         last_text, last_tree, last_ratio = text[-1].detach(), tree_own[-1].detach(), ratio.detach()
         if self.training:
-            # The gates are those of other families. Training asks text and words alone of one half
-            # of the queries, and of the other half the place as well.
+            # The gates are those of other families. Training asks the text alone of one half of the
+            # queries, as words that tell the code would leave the adapter little to learn, and of
+            # the other half words and place as well.
             assert noise is not None, "training needs the noise of the step"
-            word_weight = torch.ones_like(tree[:, 0])
             tree_weight = (noise.uniform("place", 1)[:, 0] < PLACE_SHARE).to(tree.dtype)
+            word_weight = tree_weight
         else:
             word_weight, tree_weight = self.query_gates(tree, inputs.words.float(), inputs.long)
         lengths = (

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 NUM_SIGNS = 3  # length of the tree part before scaling, known words, constant
 NUM_KINDS = 2  # of queries: short ones, read as a title, and long ones, read as a description
+LONG = 1  # the number of the second kind
 
 
 class QueryGates(nn.Module):

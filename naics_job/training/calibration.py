@@ -11,13 +11,14 @@ from naics_job.data.sampler import RowDraws
 from naics_job.export.ranking import SearchCalibration
 from naics_job.model.embedder import Encoded, NaicsEmbedder, TextInputs
 from naics_job.model.features import FrozenFeatures, unit
-from naics_job.model.query_gates import NUM_KINDS, signs_of
+from naics_job.model.query_gates import LONG, NUM_KINDS, signs_of
+from naics_job.taxonomy.tree import BoolArray
 from naics_job.training.module import NaicsModule
 
 NUM_TEXTS = 512  # asked of the families of the validation split
 PURPOSE_EPOCH = 2**31 - 1  # of their random numbers; no epoch of a run has it
 WORD_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
-TREE_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
+TREE_WEIGHTS: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 TEMPERATURES = (0.02, 0.03, 0.045, 0.07, 0.1)  # of inner products, per try
 FEWEST = 20  # texts of a kind; with fewer its weights stay
 ITEM_WEIGHT = 0.75  # of the distance to the nearest index item against that to the code
@@ -32,6 +33,7 @@ class Asked:
         text, words, tree: inner products of the parts `[query, code]`.
         signs: of confidence `[query, sign]`.
         long: whether each is read as a description `[query]` bool.
+        own: whether it is one of the user's own `[query]` bool.
         truth: column of the right code `[query]` int64.
     """
 
@@ -40,6 +42,7 @@ class Asked:
     tree: Tensor
     signs: Tensor
     long: Tensor
+    own: Tensor
     truth: Tensor
 
 
@@ -55,8 +58,10 @@ def fit_gates(embedder: NaicsEmbedder, asked: Asked) -> float:
     Returns the log likelihood of the right codes with the gates that were set, a mean over texts.
 
     Confidence is a logistic regression of whether the tree part alone finds the right code among
-    the ten nearest; the weights are the smallest of the grid whose likelihood of the right codes is
-    within a standard error of the best.
+    the ten nearest. The weight of the place is the smallest of the grid whose likelihood of the
+    right codes is within a standard error of the best, that of the words the best. Long texts show
+    their place only if texts of the user's tell that it helps: the others are joined from texts of
+    the Census, which the maps know better than what a business writes about itself.
     """
     gates = embedder.query_gates
     if len(asked.truth) < FEWEST:
@@ -67,15 +72,25 @@ def fit_gates(embedder: NaicsEmbedder, asked: Asked) -> float:
     confidence = (asked.signs @ gates.confidence_weight).sigmoid()[:, None]
     total, count = 0.0, 0
     for kind in range(NUM_KINDS):
-        rows = asked.long.long() == kind
+        rows, places = asked.long.long() == kind, TREE_WEIGHTS
         if int(rows.sum()) < FEWEST:
             continue
+        if kind == LONG and int((rows & asked.own).sum()) < FEWEST:
+            places = TREE_WEIGHTS[:1]
+        elif kind == LONG:
+            rows = rows & asked.own
         text, words = asked.text[rows], asked.words[rows]
         tree, truth = confidence[rows] * asked.tree[rows], asked.truth[rows]
-        tried = [(t, w) for t in TREE_WEIGHTS for w in WORD_WEIGHTS]  # the simplest first
-        fits = [_likelihood(text + w * words + t * tree, truth) for t, w in tried]
-        best = _simplest(torch.stack(fits))
-        gates.tree[kind], gates.word[kind] = tried[best]
+        fits = torch.stack(
+            [
+                torch.stack([_likelihood(text + w * words + t * tree, truth) for w in WORD_WEIGHTS])
+                for t in places
+            ]
+        )  # [place, word, query]
+        word = fits.mean(dim=2).argmax(dim=1)  # [place]
+        fits = fits[torch.arange(len(places)), word]  # [place, query]
+        best = _simplest(fits)
+        gates.tree[kind], gates.word[kind] = places[best], WORD_WEIGHTS[int(word[best])]
         total, count = total + float(fits[best].sum()), count + len(truth)
     return total / max(1, count)
 
@@ -120,6 +135,7 @@ def asked_of(
     draw: QueryDraw,
     codes: Encoded,
     leaves: Tensor,
+    own: BoolArray,
 ) -> Asked:
     """Inner products of the parts of some queries with those of the codes.
 
@@ -129,6 +145,7 @@ def asked_of(
         draw: the same queries by their answers, all codes of the deepest level.
         codes: every code.
         leaves: positions of the codes of the deepest level `[leaf]`, ascending.
+        own: which of the queries are the user's own `[query]`.
     """
     tree, words = embedder.place(queries), queries.words
     answers = torch.from_numpy(np.ascontiguousarray(draw.answers)).to(leaves.device)
@@ -138,6 +155,7 @@ def asked_of(
         tree=unit(tree) @ codes.tree[leaves].T,
         signs=signs_of(tree, words),
         long=queries.long,
+        own=torch.from_numpy(own).to(leaves.device),
         truth=torch.searchsorted(leaves, answers),
     )
 
@@ -215,4 +233,6 @@ def validation_texts(
     queries = encoder.ask(draw)
     codes = encoder.everyone(features, without=draw)
     leaves = torch.from_numpy(module.taxonomy.six_digit()).to(codes.points.device)
-    return asked_of(module.embedder, queries, draw, codes, leaves), queries, draw, codes
+    own = draw.texts[:, 0] >= encoder.pool.first_labelled
+    asked = asked_of(module.embedder, queries, draw, codes, leaves, own)
+    return asked, queries, draw, codes

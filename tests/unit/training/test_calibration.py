@@ -1,6 +1,7 @@
 """What queries trust and how sure answers are: planted weights are found, few texts say nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,12 +56,13 @@ def asked(word: tuple[float, float], tree: tuple[float, float], rows: int = 4000
     text, words = products(), products()
     long = torch.arange(rows) % 2 == 1
     sure = torch.rand(rows, generator=generator) < 0.5
+    own = torch.arange(rows) % 4 > 1  # half of each kind
     place = products()
     kind = long.long()
     score = text + torch.tensor(word)[kind, None] * words
     score = score + (torch.tensor(tree)[kind] * sure)[:, None] * place
     signs = torch.stack([2.0 * sure, torch.rand(rows, generator=generator), torch.ones(rows)], 1)
-    return Asked(text, words, place, signs, long, chosen(score, generator))
+    return Asked(text, words, place, signs, long, own, chosen(score, generator))
 
 
 def fitted(of: Asked) -> QueryGates:
@@ -76,6 +78,20 @@ def test_planted_weights_are_found() -> None:
     sure = (torch.tensor([2.0, 0.5, 1.0]) @ gates.confidence_weight).sigmoid()
     unsure = (torch.tensor([0.0, 0.5, 1.0]) @ gates.confidence_weight).sigmoid()
     assert sure > unsure + 0.05
+
+
+def test_long_texts_show_their_place_if_those_of_the_user_say_so() -> None:
+    mixed = asked((0.25, 1.0), (0.4, 0.4))
+    foreign = replace(mixed, own=torch.zeros_like(mixed.own))
+    gates = fitted(foreign)
+    assert gates.tree[0] >= 0.2
+    assert gates.tree[1] == 0
+    assert gates.word.tolist() == [0.25, 1.0]
+    other = asked((0.25, 1.0), (0.4, 0.0))  # what is not the user's has no say
+    own, long = mixed.own[:, None], mixed.long[:, None]
+    misled = replace(mixed, tree=torch.where(own | ~long, other.tree, mixed.tree))
+    misled = replace(misled, truth=torch.where(mixed.own | ~mixed.long, other.truth, mixed.truth))
+    assert fitted(misled).tree[1] < 0.1
 
 
 def test_what_says_nothing_gets_no_weight() -> None:
