@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from naics_job.checkpoint.manifest import RunManifest
-from naics_job.checkpoint.payload import architecture_of
 from naics_job.config.batches import plan_batches
 from naics_job.config.length import RunLength, plan_length
 from naics_job.config.schema import Config
@@ -45,7 +44,7 @@ from naics_job.taxonomy.tree import IntArray
 from naics_job.training.encoding import Sources
 from naics_job.training.module import NaicsModule, Network
 from naics_job.training.provenance import provenance_of
-from naics_job.training.weights import weights_of
+from naics_job.training.weights import module_architecture
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +79,8 @@ class Job:
 
     @property
     def architecture(self) -> str:
-        """Names and shapes of the weights, see `checkpoint.payload.architecture_of`."""
-        return architecture_of(weights_of(self.module.state_dict()))
+        """Of the module, see there."""
+        return module_architecture(self.module.state_dict())
 
 
 def build_inputs(config: Config) -> Inputs:

@@ -54,7 +54,8 @@ def checkpoint_job(loaded: LoadedConfig, ckpt_path: str) -> Job:
     job = build_job(config, read_inputs(config))  # draws no batch: any batch size will do
     module = job.module
     require_same_inputs(subject, stored, module.provenance.inputs, OF_THE_RUN)
-    weights = weights_in(payload, plan.local_file, job.architecture)
+    digest = module.provenance.data_digest
+    weights = weights_in(payload, plan.local_file, job.architecture, digest)
     module.load_state_dict(weights, strict=False)  # no score asks the memory
     module.provenance = module.provenance.after(payload)
     warn_of_trained(module.provenance, payload)

@@ -86,8 +86,9 @@ def load_weights(plan: ResumePlan, job: Job) -> str | None:
     if plan.local_file is None:
         return None
     payload = load_payload(plan.local_file, plan.manifest)
-    weights = weights_in(payload, plan.local_file, job.architecture)
     module = job.module
+    digest = module.provenance.data_digest
+    weights = weights_in(payload, plan.local_file, job.architecture, digest)
     if plan.kind == "resume":  # run.json may be gone, or older than the checkpoint
         require_same_inputs(_subject(plan), stored_in(payload), module.provenance.inputs, NEW_RUN)
         return str(plan.local_file)

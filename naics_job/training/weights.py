@@ -1,7 +1,8 @@
 """What of a saved module is its weights: all but the memory bank.
 
 The memory is saved because a resume is exact, but its size is the number of codes, which a warm
-start may change. A warm start fills it anew before its first step.
+start may change. A warm start fills it anew before its first step. The offsets of codes are weights
+that fit the codes they were learned for alone: on other data they start anew as well.
 """
 
 from collections.abc import Mapping
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from naics_job.checkpoint.payload import architecture_of
 from naics_job.errors import CheckpointError
+from naics_job.training.provenance import stored_in
 
 MEMORY = "bank."  # names of the memory's buffers in a NaicsModule begin with this
+OFFSETS = "embedder.offsets."  # and those of the codes' offsets with this
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -21,13 +24,22 @@ def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if not name.startswith(MEMORY)}
 
 
-def weights_in(payload: Mapping[str, Any], file: Path, architecture: str) -> dict[str, Tensor]:
+def module_architecture(state: Mapping[str, Tensor]) -> str:
+    """Names and shapes of the weights of a module that do not depend on the number of codes."""
+    weights = weights_of(state)
+    return architecture_of({n: value for n, value in weights.items() if not n.startswith(OFFSETS)})
+
+
+def weights_in(
+    payload: Mapping[str, Any], file: Path, architecture: str, data_digest: str
+) -> dict[str, Tensor]:
     """The weights in a checkpoint, which must fit a module of `architecture`.
 
     Args:
         payload: see `checkpoint.payload.load_payload`.
         file: where it was read from.
-        architecture: `architecture_of` the weights of the module that will take them.
+        architecture: `module_architecture` of the module that will take them.
+        data_digest: of the data of that module; offsets of codes of other data are left out.
 
     Raises:
         CheckpointError: there are no weights, or they have other names or shapes.
@@ -35,11 +47,13 @@ def weights_in(payload: Mapping[str, Any], file: Path, architecture: str) -> dic
     state = payload.get("state_dict")
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{file} holds no weights", "give a .ckpt file that naics-job wrote")
-    weights = weights_of(state)
-    stored = architecture_of(weights)
+    stored = module_architecture(state)
     if stored != architecture:
         raise CheckpointError(
             f"{file} is of another architecture: {stored[:12]}, the model is {architecture[:12]}",
             "use the model.* settings of the run that wrote it, or start fresh",
         )
-    return weights
+    weights = weights_of(state)
+    if stored_in(payload).get("data_digest") == data_digest:
+        return weights
+    return {name: value for name, value in weights.items() if not name.startswith(OFFSETS)}
