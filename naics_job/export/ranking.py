@@ -25,8 +25,7 @@ class SearchCalibration:
         item_weight: `[kind]`, of short queries and of long ones.
         slope: `[kind, 2]`.
             What training fits is the same for both kinds.
-        lexical_weight: not fitted: the validation texts are index items, whose words say more than
-            those of a free text.
+        lexical_weight: fitted on those texts of validation families that codes can do without.
     """
 
     item_weight: tuple[float, ...]

@@ -1,6 +1,6 @@
 """What a query's parts weigh and how sure an answer is, fitted on families that do not train."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ WORD_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 TREE_WEIGHTS: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 TEMPERATURES = (0.02, 0.03, 0.045, 0.07, 0.1)  # of inner products, per try
 FEWEST = 20  # texts of a kind; with fewer its weights stay
+LEXICAL_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 ITEM_WEIGHT = 0.75  # of the distance to the nearest index item against that to the code
+SMALLEST_SPREAD = 1e-12
 RIDGE = 1e-2  # on the weights of confidence, which few texts tell
 
 
@@ -163,7 +165,22 @@ def asked_of(
 UNCALIBRATED = SearchCalibration((ITEM_WEIGHT,) * NUM_KINDS, ((3.0, 0.0),) * NUM_KINDS)
 
 
-def fit_search(code_distance: Tensor, item_distance: Tensor, truth: Tensor) -> SearchCalibration:
+@dataclass(frozen=True)
+class SharedWords:
+    """What some queries have in common with the codes, their own texts left out.
+
+    Attributes:
+        rows: which queries those are `[query]` bool.
+        cosine: of the TF-IDF vectors `[row, code]`.
+    """
+
+    rows: Tensor
+    cosine: Tensor
+
+
+def fit_search(
+    code_distance: Tensor, item_distance: Tensor, truth: Tensor, words: SharedWords | None = None
+) -> SearchCalibration:
     """Temperatures of the highest likelihood (Guo et al. 2017, arXiv:1706.04599).
 
     One slope for short and long queries: those of the validation families are taken from the texts
@@ -175,12 +192,31 @@ def fit_search(code_distance: Tensor, item_distance: Tensor, truth: Tensor) -> S
         code_distance: of queries to the codes of the deepest level `[query, code]`.
         item_distance: to the nearest text of each, that of the code itself where it has none.
         truth: column of the right code `[query]`.
+        words: what `--lexical` adds; None, or of few queries: its weight stays.
     """
     if len(truth) < FEWEST:
         return UNCALIBRATED
     distance = code_distance + ITEM_WEIGHT * item_distance
     slope = _fit_slope(distance, code_distance, truth)
-    return SearchCalibration((ITEM_WEIGHT,) * NUM_KINDS, (slope,) * NUM_KINDS)
+    found = SearchCalibration((ITEM_WEIGHT,) * NUM_KINDS, (slope,) * NUM_KINDS)
+    if words is None or int(words.rows.sum()) < FEWEST:
+        return found
+    rows = words.rows.to(distance.device)
+    weight = _lexical_weight(distance[rows], words.cosine.to(distance), truth[rows])
+    return replace(found, lexical_weight=weight)
+
+
+def _lexical_weight(distance: Tensor, cosine: Tensor, truth: Tensor) -> float:
+    """Of the grid, the weight under which the right codes are likeliest.
+
+    Scores are made as far apart as cosines can be, so that one grid of temperatures fits all.
+    """
+    spread = distance.amax(dim=1, keepdim=True) - distance.amin(dim=1, keepdim=True)
+    score = -distance / spread.clamp_min(SMALLEST_SPREAD)
+    fits = [
+        float(_likelihood((score + w * cosine) / (1 + w), truth).mean()) for w in LEXICAL_WEIGHTS
+    ]
+    return LEXICAL_WEIGHTS[int(np.argmax(fits))]
 
 
 def _fit_slope(distance: Tensor, code_distance: Tensor, truth: Tensor) -> tuple[float, float]:

@@ -7,20 +7,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from naics_job.data.query_pool import QueryDraw
 from naics_job.evaluation.report import EvaluationReport, evaluate
 from naics_job.export.ranking import SearchCalibration
+from naics_job.export.words import WordIndex
 from naics_job.geometry.lorentz import pairwise_distance
 from naics_job.model.embedder import Encoded
 from naics_job.model.features import FrozenFeatures
 from naics_job.observability.heartbeat import beat
 from naics_job.observability.logs import event
+from naics_job.taxonomy.tree import BoolArray
 from naics_job.training.build import Job
 from naics_job.training.calibration import (
     UNCALIBRATED,
+    SharedWords,
     fit_gates,
     fit_search,
     validation_texts,
 )
+from naics_job.training.documents import known_texts, leaf_documents
 from naics_job.training.encoding import text_words
 
 log = logging.getLogger(__name__)
@@ -109,11 +114,10 @@ def _calibrated(job: Job, features: FrozenFeatures) -> SearchCalibration:
     points = module.embedder(queries).points
     leaves = torch.from_numpy(module.taxonomy.six_digit()).to(points.device)
     known = text_points(job, features, codes)
-    hidden_items, hidden_own = module.step_encoder.pool.hidden(draw)
-    hidden = torch.from_numpy(np.concatenate([hidden_items, hidden_own])[known_rows(job)])
+    asked_for = np.concatenate(module.step_encoder.pool.hidden(draw))  # [known text]
     curvature = codes.curvature
     own = pairwise_distance(points, codes.points[leaves], curvature)
-    shown = ~hidden.to(points.device)
+    shown = torch.from_numpy(~asked_for[known_rows(job)]).to(points.device)
     column = torch.searchsorted(leaves, known.code[shown])
     items = own.clone()
     has = torch.zeros(len(leaves), dtype=torch.bool, device=own.device)
@@ -123,7 +127,23 @@ def _calibrated(job: Job, features: FrozenFeatures) -> SearchCalibration:
         distance = pairwise_distance(points, known.points[shown][part], curvature)
         at = column[part].expand(len(points), -1)
         items.scatter_reduce_(1, at, distance, "amin")
-    return fit_search(own, items, asked.truth)
+    return fit_search(own, items, asked.truth, _shared_words(job, draw, asked_for))
+
+
+def _shared_words(job: Job, draw: QueryDraw, asked_for: BoolArray) -> SharedWords:
+    """The words that queries share with the codes, without the texts `asked_for` `[known text]`.
+
+    Of those queries that are made of such texts alone: titles and descriptions stay with the codes.
+    """
+    pool, data, labelled = job.module.step_encoder.pool, job.inputs.data, job.inputs.labelled
+    known = known_texts(data, labelled)
+    items = draw.texts - pool.num_titles  # [query, any]
+    own = draw.texts - pool.first_labelled
+    number = np.where(own >= 0, own + pool.num_items, np.where(items < pool.num_items, items, -1))
+    rows = ((number >= 0) | (draw.texts < 0)).all(axis=1)
+    texts = [". ".join(known[each] for each in row if each >= 0) for row in number[rows]]
+    cosine = WordIndex.of(leaf_documents(data, labelled, asked_for)).scores(texts)
+    return SharedWords(torch.from_numpy(rows), torch.from_numpy(cosine))
 
 
 def known_rows(job: Job) -> np.ndarray:
@@ -140,17 +160,15 @@ def text_points(job: Job, features: FrozenFeatures, codes: Encoded) -> TextPoint
     """Points of the index items, and of the user's texts, of six-digit codes."""
     module, pool = job.module, job.module.step_encoder.pool
     rows = np.flatnonzero(known_rows(job))
-    items = [text for each in job.inputs.data.texts["examples"] for text in each]
-    own = job.inputs.labelled.texts if job.inputs.labelled is not None else []
-    every = [*items, *own]
+    every = known_texts(job.inputs.data, job.inputs.labelled)
     directions = torch.cat([features.item, features.labelled])
-    answers = np.concatenate([pool.answers[pool.num_titles :][: len(items)], pool.labelled_code])
     numbers = np.concatenate(
         [
-            pool.num_titles + np.arange(len(items)),
-            pool.first_labelled + np.arange(len(own)),
+            pool.num_titles + np.arange(pool.num_items),
+            pool.first_labelled + np.arange(len(every) - pool.num_items),
         ]
     ).astype(np.int64)
+    answers = pool.answers[numbers]
     device, points = directions.device, []
     for part in np.array_split(rows, max(1, -(-len(rows) // ITEM_BLOCK))):
         at = torch.from_numpy(answers[part]).to(device)

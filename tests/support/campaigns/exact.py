@@ -20,10 +20,7 @@ from campaigns.undisturbed import DIFFERENCES, Reference, compare
 Ids = dict[int, list[list[int]]]  # optimizer step -> anchors and positives of its micro-batches
 Cut = tuple[int, signal.Signals]
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
-NO_DROPOUT = (  # processes draw it for their own rows, or in another order
-    "model.channel_dropout=0",
-    "model.moe.dropout=0",
-    "model.lora.dropout=0",
+SAME_STEPS = (
     "training.lora_learning_rate=1e-4",  # Adam magnifies rounding by this
     "data_loader.global_batch_size=8",
 )
@@ -127,10 +124,10 @@ def processes_change(stage: Stage, sizes: Sequence[int], cuts: Sequence[int]) ->
     how = f"real processes, {' -> '.join(map(str, sizes))}"
     counts = Counts("processes", how, goals={"steps with other sample ids": 0})
     counts.limits[DIFFERENCE] = 1e-5
-    straight, run = _straight(stage, *NO_DROPOUT)
+    straight, run = _straight(stage, *SAME_STEPS)
     phases = [text for name, text in run.events() if name == "curriculum.phase"]
     first = int(phases[-1].partition("step=")[2])  # of the phase that trains the adapters
-    scene = stage.scene(*NO_DROPOUT, data=stage.shared_data)
+    scene = stage.scene(*SAME_STEPS, data=stage.shared_data)
     ids = str(scene.folder / "ids")
     for size, cut in zip(sizes, [*cuts, None], strict=True):
         hooks = {} if cut is None else {"at_step": [cut, int(signal.SIGTERM)]}

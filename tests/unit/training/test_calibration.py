@@ -21,6 +21,7 @@ from naics_job.training.calibration import (
     RIDGE,
     UNCALIBRATED,
     Asked,
+    SharedWords,
     calibrate,
     fit_gates,
     fit_search,
@@ -183,6 +184,27 @@ def test_few_texts_are_no_calibration_of_a_search() -> None:
     assert fit_search(code, item, truth) == UNCALIBRATED
     code, item, truth = searched(FEWEST, 12.0)
     assert fit_search(code, item, truth) != UNCALIBRATED
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.5])
+def test_shared_words_weigh_what_the_texts_they_were_planted_in_say(weight: float) -> None:
+    code, item, _ = searched(3000, slope=12.0)
+    distance = code + ITEM_WEIGHT * item
+    cosine = torch.rand(distance.shape, generator=torch.Generator().manual_seed(1))
+    spread = distance.amax(dim=1, keepdim=True) - distance.amin(dim=1, keepdim=True)
+    truth = chosen(weight * cosine - distance / spread, torch.Generator().manual_seed(2))
+    rows = torch.arange(len(truth)) % 3 > 0
+    cosine, asked_of = cosine[rows], truth.where(rows, 0)  # of the others nothing is true
+    found = fit_search(code, item, asked_of, SharedWords(rows, cosine))
+    assert found.lexical_weight == weight
+    assert found.slope == fit_search(code, item, asked_of).slope
+
+
+def test_words_of_few_texts_keep_the_weight_there_was() -> None:
+    code, item, truth = searched(200, slope=12.0)
+    rows = torch.arange(200) < FEWEST - 1
+    few = SharedWords(rows, torch.rand(FEWEST - 1, code.shape[1]))
+    assert fit_search(code, item, truth, few).lexical_weight == UNCALIBRATED.lexical_weight
 
 
 def test_the_texts_are_of_validation_families_and_always_the_same(make_job: MakeJob) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from naics_job.evaluation.baselines import tfidf_scores
 from naics_job.geometry.lorentz import log_map_origin, pairwise_distance
 from naics_job.training import final
 from naics_job.training.build import Job
@@ -75,8 +76,8 @@ def test_the_nearest_text_is_one_that_was_not_asked(
     module = job.module.eval()
     seen: dict[str, torch.Tensor] = {}
 
-    def fit(own, items, truth):  # type: ignore[no-untyped-def]
-        seen.update(own=own, items=items, truth=truth)
+    def fit(own, items, truth, words):  # type: ignore[no-untyped-def]
+        seen.update(own=own, items=items, truth=truth, rows=words.rows, cosine=words.cosine)
         return UNCALIBRATED
 
     monkeypatch.setattr(final, "fit_search", fit)
@@ -104,6 +105,18 @@ def test_the_nearest_text_is_one_that_was_not_asked(
         mine = torch.from_numpy(shown) & (known.code == leaf)
         expected = every[:, mine].amin(dim=1) if mine.any() else own[:, column]
         torch.testing.assert_close(seen["items"][:, column], expected, rtol=1e-4, atol=1e-4)
+    plain = np.where(draw.texts >= 0, np.isin(draw.texts, numbers), True).all(axis=1)
+    np.testing.assert_array_equal(seen["rows"].numpy(), plain)
+    assert 0 < plain.sum() < len(plain)
+    texts = dict(zip(numbers.tolist(), known.text, strict=True))
+    asked = [". ".join(texts[n] for n in row if n >= 0) for row in draw.texts[plain].tolist()]
+    documents = []  # what is left of each code
+    for leaf in leaves.tolist():
+        said = [*job.inputs.data.texts["title"][leaf], *job.inputs.data.texts["description"][leaf]]
+        mine = shown & (known.code == leaf).numpy()
+        documents.append("\n".join([*said, *np.array(known.text)[mine]]))
+    expected = np.concatenate(list(tfidf_scores(asked, documents)))
+    np.testing.assert_allclose(seen["cosine"].numpy(), expected, atol=1e-6)
 
 
 def test_without_validation_families_a_search_is_not_calibrated(make_job: MakeJob) -> None:
