@@ -260,7 +260,7 @@ def _experts() -> Panels:
             [Query(f"sum(rate({masked}[$__rate_interval]))", "masked"),
              Query(f"max({of_run('naics_curriculum_clusters')})", "clusters")],
             names=("masked", "clusters")),
-        lines("Mined distance", "Mean distance from anchors to the negatives mined for them; "
+        lines("Mined distance", "Mean distance from codes to the negatives mined for them; "
             "phases 2 and 3.", "none",
             [Query(f"avg({of_run('naics_curriculum_mined_distance')})", "distance")],
             names=("distance",)),

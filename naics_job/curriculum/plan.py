@@ -54,9 +54,13 @@ class NegativePlanner:
     With `sampling.strategy=sans_static` negatives come from two fixed buckets in every phase, and
     neither side relatives nor clusters are masked: the baseline without a curriculum.
 
+    Mining serves contrastive terms: the wrong answers of the texts, and the codes of a step where
+    `loss.code_contrastive_weight` contrasts codes with codes. The terms that make the tree learn
+    more from codes drawn from everywhere (docs/method.md), so without that term codes are drawn.
+
     Args:
-        config: `curriculum`, `sampling`, `false_negatives`, `data_loader.num_negatives`, `seed`
-            and `loss.curvature` are read.
+        config: `curriculum`, `sampling`, `false_negatives`, `data_loader.num_negatives`, `seed`,
+            `loss.curvature` and `loss.code_contrastive_weight` are read.
         sampler: draws by tree distance; knows the allowed codes.
         bank: what mining looks at.
         clusters: labels of phase 3.
@@ -76,7 +80,8 @@ class NegativePlanner:
         self.exclusion_share = config.curriculum.exclusion_share
         self.strategy = config.false_negatives.strategy
         self.static = config.sampling.sans_static if _is_static(config) else None
-        # anchors [batch] of the newest step and what was mined [batch, any], -1 where none
+        self.contrasts_codes = config.loss.code_contrastive_weight > 0
+        # codes [row] for which the newest step mined, and what [row, any], -1 where none
         self.mined: tuple[IntArray, IntArray] | None = None
         self.num_masked = 0  # pairs that the clusters took out of the newest step's negatives
         self.wrong: WrongAnswers | None = None  # of the texts of the newest step
@@ -96,7 +101,7 @@ class NegativePlanner:
         alpha, threshold = state.tree_distance_alpha, self._threshold(state)
         chance = step_rng(self.seed, batch.epoch, batch.index, "shares").random(2)
         shares = Shares.of(state, k, chance)
-        if not shares.num_hard + shares.num_router:
+        if not self.contrasts_codes or not shares.num_hard + shares.num_router:
             return self.sampler.draw(anchors, k, alpha, threshold, self.exclusion_share, draws)
         mined = np.concatenate(self._mine(anchors, shares, state), axis=1)
         self.mined = anchors, mined
@@ -179,6 +184,7 @@ class NegativePlanner:
         if self.static is None and shares.num_hard + shares.num_router:
             mined = self._mine(answers, shares, state, same_level=True)
             near, alike = (_marked(part, keep) for part in mined)
+            self.mined = answers, np.concatenate(mined, axis=1)
         named = np.zeros_like(weight)
         rows = np.flatnonzero((excluders >= 0) & self.sampler.allowed[excluders])
         named[rows, excluders[rows]] = 1 / self.num_negatives

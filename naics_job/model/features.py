@@ -131,7 +131,7 @@ class CodeFeatures:
         """
         parts = self.features
         values = parts.labelled if values is None else values
-        shown = torch.ones_like(values[:, 0]) if hidden is None else (~hidden).float()
+        shown = values.new_ones(len(values)) if hidden is None else (~hidden).float()
         size = len(parts.title)
         total = values.new_zeros((size, values.shape[1]))
         total.index_add_(0, parts.labelled_code, values * shown[:, None])

@@ -125,7 +125,7 @@ _BATCH = (
     _of("counter", "training", "curriculum_masked_negatives_total",
         "Suspected false negatives that the clusters took out of this process's steps."),
     _of("gauge", "mined", "curriculum_mined_distance",
-        "Mean geodesic distance from anchors to their mined negatives."),
+        "Mean geodesic distance from codes to the negatives mined for them."),
     _of("gauge", "sampled", "router_load_ratio",
         "Share of the assignments of codes to experts, for the first 64 experts.", "expert"),
     _of("gauge", "sampled", "router_load_max_ratio", "The largest of these shares."),

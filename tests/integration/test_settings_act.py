@@ -63,6 +63,7 @@ SETTINGS = {
     "model.offset_dropout=0": 1,
     "model.tree_dim=8": FROM_THE_START,
     "model.lexical_dim=4": FROM_THE_START,
+    "model.lexical_dim=0": FROM_THE_START,
     "model.lora.start_phase=1": FROM_THE_START,
     "model.lora.start_phase=3": PHASE_2,
     "model.lora.r=1": PHASE_2 + 1,

@@ -154,15 +154,15 @@ class ExporterCallback(pl.Callback):
 
 @torch.no_grad()
 def _mined_distance(module: NaicsModule) -> float | None:
-    """Mean distance from the anchors of the newest step to what was mined for them, as embedded."""
+    """Mean distance from codes of the newest step to what was mined for them, as remembered."""
     mined = module.planner.mined
     if mined is None:
         return None
-    anchors, codes = mined
+    sought, codes = mined
     rows, places = np.nonzero(codes != NOBODY)
     if not len(rows):
         return None
     points = module.bank.points
-    near = points[torch.from_numpy(anchors[rows]).to(points.device)]
+    near = points[torch.from_numpy(sought[rows]).to(points.device)]
     far = points[torch.from_numpy(codes[rows, places]).to(points.device)]
     return float(geodesic_distance(near, far, module.embedder.curvature_value()).mean())

@@ -25,13 +25,15 @@ HELDOUT = TREE.positions(["111120", "112112", "212210", "221210"])
 ALLOWED = ~np.isin(EVERYONE, HELDOUT)
 ANCHORS = TREE.positions(["111110", "1121", "212220", "22", "551111", "114"])
 K = 20
+NOT_MINED = ("curriculum.anneal.hard_share_start=0", "curriculum.anneal.hard_share_end=0")
 STEPS = {1: 0, 2: 50, 3: 90}  # a step in each phase of 100
 
 
 @functools.cache
 def settings(overrides: tuple[str, ...]) -> Config:
     borders = ["curriculum.phase1_end=0.3", "curriculum.phase2_end=0.7"]
-    wanted = [f"data_loader.num_negatives={K}", *borders, *overrides]
+    mining = "loss.code_contrastive_weight=0.1"  # of codes for codes
+    wanted = [f"data_loader.num_negatives={K}", mining, *borders, *overrides]
     return load_config(None, "smoke", wanted).config
 
 
@@ -99,11 +101,20 @@ def test_mining_changes_the_choice_and_chooses_nearer_codes() -> None:
     shared = [len(set(a) & set(b)) for a, b in zip(drawn, mined, strict=True)]
     assert max(shared) < K
     assert distances(tested, mined) < 0.8 * distances(tested, drawn)
-    nothing = tested.choose(
-        batch(),
-        state(2, "curriculum.anneal.hard_share_start=0", "curriculum.anneal.hard_share_end=0"),
-    )
+    nothing = tested.choose(batch(), state(2, *NOT_MINED))
     assert distances(tested, mined) < 0.8 * distances(tested, nothing)
+
+
+def test_no_code_is_mined_for_codes_that_no_term_contrasts() -> None:
+    tested = planner("loss.code_contrastive_weight=0")
+    drawn = tested.choose(batch(), state(2, *NOT_MINED))
+    np.testing.assert_array_equal(tested.choose(batch(), state(2)), drawn)
+    assert (planner().choose(batch(), state(2)) != drawn).any()
+    assert tested.mined is None
+    nobody = np.full(len(ANCHORS), -1)
+    tested.text_weights(ANCHORS, nobody, state(2), np.zeros(2))
+    assert tested.mined is not None
+    assert (tested.mined[1] >= 0).sum() > 0
 
 
 @pytest.mark.parametrize(

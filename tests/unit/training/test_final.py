@@ -119,6 +119,14 @@ def test_the_nearest_text_is_one_that_was_not_asked(
     np.testing.assert_allclose(seen["cosine"].numpy(), expected, atol=1e-6)
 
 
+def test_without_a_part_for_words_everything_else_is_there(make_job: MakeJob) -> None:
+    job = make_job("model.lexical_dim=0")
+    left = finish(job)
+    assert left.codes.points.shape[1] == job.module.embedder.dim + 1
+    assert left.texts.points.shape[1] == job.module.embedder.dim + 1
+    assert left.calibration != UNCALIBRATED
+
+
 def test_without_validation_families_a_search_is_not_calibrated(make_job: MakeJob) -> None:
     left = finish(make_job("data_loader.val_split=0"))
     assert left.calibration == UNCALIBRATED
