@@ -118,6 +118,8 @@ class NaicsEmbedder(nn.Module):
     Lengths start in units of 1 / sqrt(c), so every curvature starts from the same picture.
     """
 
+    length_factors: Tensor  # [2]
+
     def __init__(
         self,
         config: ModelConfig,
@@ -141,6 +143,8 @@ class NaicsEmbedder(nn.Module):
         self.log_tree = nn.Parameter((START_EDGE * levels / root).log())  # [level]
         self.log_text = nn.Parameter(torch.full((sizes.levels,), math.log(START_TEXT / root)))
         self.log_words = nn.Parameter(torch.tensor(math.log(START_WORDS)))  # of codes
+        # On codes' lengths of text, and of words beside it; fitted on families that do not train
+        self.register_buffer("length_factors", torch.ones(2))
         self.query_gates = QueryGates()
         self.first_curvature = loss.curvature
         if loss.learn_curvature:
@@ -213,24 +217,21 @@ class NaicsEmbedder(nn.Module):
         """Tree parts before scaling `[row, tree_dim]`, outside of training."""
         return self._tree(inputs, inputs.depth == 0, None)[0]
 
-    def like_code(self, place: Tensor, text: Tensor, words: Tensor) -> Tensor:
-        """Points `[row, dim + 1]` of texts of known codes of the deepest level.
+    def code_points(self, depth: Tensor, text: Tensor, words: Tensor, place: Tensor) -> Tensor:
+        """Points `[row, dim + 1]` of codes, and of texts that stand where their codes stand.
 
-        An index item, or a labelled text, stands where its code stands in the tree, with its own
-        text and words.
+        An index item, or a labelled text, has the place of its code, and its own text and words.
 
         Args:
-            place: directions of the tree parts of their codes `[row, tree_dim]`.
+            depth: levels, from 1 on, `[row]` int64.
             text: directions `[row, hidden]`.
-            words: projected TF-IDF vectors `[row, lexical_dim]`.
+            words: projected TF-IDF vectors `[row, lexical_dim]` of any length.
+            place: directions of the tree parts `[row, tree_dim]`.
         """
-        length = self.log_text.exp()[-1]
-        parts = (
-            length * text,
-            length * self.log_words.exp() * unit(words),
-            self.log_tree.exp()[-1] * place,
-        )
-        points: Tensor = exp_map_origin(torch.cat(parts, dim=1), self.curvature)
+        lengths = (length[depth - 1, None] for length in self._code_lengths())
+        parts = (text, unit(words), place)
+        tangent = torch.cat([size * part for size, part in zip(lengths, parts, strict=True)], dim=1)
+        points: Tensor = exp_map_origin(tangent, self.curvature)
         return points
 
     def _tree(
@@ -257,6 +258,17 @@ class NaicsEmbedder(nn.Module):
         tree = residual.float() + mixture.output.float() + offsets
         return tree, mixture.gates, (mixture.importance, mixture.load)
 
+    def _code_lengths(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Lengths of text, words and tree part of codes, each `[level]`.
+
+        Training makes text and words as short as the codes that train can do with; outside of it
+        the factors apply.
+        """
+        text, ratio = self.log_text.exp(), self.log_words.exp()
+        if not self.training:
+            text, ratio = text * self.length_factors[0], ratio * self.length_factors[1]
+        return text, text * ratio, self.log_tree.exp()
+
     def _lengths(
         self, inputs: TextInputs, query: Tensor, tree: Tensor, noise: RowNoise | None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -267,9 +279,10 @@ class NaicsEmbedder(nn.Module):
         as they are: texts do not move the levels.
         """
         level = (inputs.depth - 1).clamp_min(0)  # [row]
-        text, tree_own = self.log_text.exp(), self.log_tree.exp()  # [level]
-        ratio = self.log_words.exp()
-        last_text, last_tree, last_ratio = text[-1].detach(), tree_own[-1].detach(), ratio.detach()
+        text, own_words, tree_own = self._code_lengths()
+        last_text, last_words, last_tree = (
+            length[-1].detach() for length in (text, own_words, tree_own)
+        )
         if self.training:
             # The gates are those of other families. Training asks the text alone of one half of the
             # queries, as words that tell the code would leave the adapter little to learn, and of
@@ -281,7 +294,7 @@ class NaicsEmbedder(nn.Module):
             word_weight, tree_weight = self.query_gates(tree, inputs.words.float(), inputs.long)
         lengths = (
             torch.where(query, last_text, text[level]),
-            torch.where(query, last_text * word_weight / last_ratio, (text * ratio)[level]),
+            torch.where(query, last_text.square() * word_weight / last_words, own_words[level]),
             torch.where(query, last_text.square() * tree_weight / last_tree, tree_own[level]),
         )
         return lengths[0][:, None], lengths[1][:, None], lengths[2][:, None]

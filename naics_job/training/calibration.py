@@ -1,5 +1,6 @@
 """What a query's parts weigh and how sure an answer is, fitted on families that do not train."""
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,6 +9,10 @@ from torch import Tensor
 
 from naics_job.data.query_pool import QueryDraw
 from naics_job.data.sampler import RowDraws
+from naics_job.data.splits import Splits
+from naics_job.evaluation.distances import LorentzDistances
+from naics_job.evaluation.report import BLOCK_ROWS
+from naics_job.evaluation.retrieval import score_queries
 from naics_job.export.ranking import SearchCalibration
 from naics_job.model.embedder import Encoded, NaicsEmbedder, TextInputs
 from naics_job.model.features import FrozenFeatures, unit
@@ -20,6 +25,10 @@ PURPOSE_EPOCH = 2**31 - 1  # of their random numbers; no epoch of a run has it
 WORD_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 TREE_WEIGHTS: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 TEMPERATURES = (0.02, 0.03, 0.045, 0.07, 0.1)  # of inner products, per try
+TEXT_FACTORS = (1.0, 1.15, 1.35, 1.6)
+RATIO_FACTORS = (1.0, 1.3, 1.65, 2.1)
+CRITERION = "ndcg@10"
+MAX_CODES = 512  # trained codes that lengths are fitted on; bounds time
 FEWEST = 20  # texts of a kind; with fewer its weights stay
 LEXICAL_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 ITEM_WEIGHT = 0.75  # of the distance to the nearest index item against that to the code
@@ -239,6 +248,40 @@ def _fit_slope(distance: Tensor, code_distance: Tensor, truth: Tensor) -> tuple[
         optimizer.step(loss)  # type: ignore[no-untyped-call]
     a, b = (float(value) for value in slope.detach())
     return a - b * centre, b
+
+
+@torch.no_grad()
+def fit_lengths(module: NaicsModule, codes: Encoded, splits: Splits) -> None:
+    """Choose how much text and words count beside the tree in the points of codes.
+
+    Those of the grid under which codes of the validation families find their relatives best
+    (NDCG@10), of those under which codes that train find theirs no worse than as trained. Which
+    code is nearest to a text does not change, as all codes of a level stay on one shell.
+
+    Args:
+        module: in evaluation mode; its embedder takes the factors.
+        codes: every code.
+        splits: what trains and what was held out.
+    """
+    embedder, taxonomy = module.embedder, module.taxonomy
+    embedder.length_factors.fill_(1.0)
+    if not len(splits.validation):
+        return
+    some = splits.train[:: -(-len(splits.train) // MAX_CODES)]
+    queries = np.union1d(some, splits.validation)
+    trained = np.isin(queries, some)
+    depth, curvature = module.step_encoder.depth, embedder.curvature_value()
+    best, chosen, as_trained = -np.inf, embedder.length_factors.clone(), -np.inf
+    for factors in itertools.product(TEXT_FACTORS, RATIO_FACTORS):
+        embedder.length_factors.copy_(torch.tensor(factors))
+        points = embedder.code_points(depth, codes.text, codes.words, codes.tree)
+        distances = LorentzDistances(points.cpu(), curvature)
+        found = score_queries(distances, taxonomy, queries, BLOCK_ROWS)
+        own, other = (found.means(rows)[CRITERION] for rows in (trained, ~trained))
+        as_trained = own if factors == (1.0, 1.0) else as_trained
+        if own >= as_trained and other > best:
+            best, chosen = other, embedder.length_factors.clone()
+    embedder.length_factors.copy_(chosen)
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from naics_job.training.calibration import (
     UNCALIBRATED,
     SharedWords,
     fit_gates,
+    fit_lengths,
     fit_search,
     validation_texts,
 )
@@ -67,6 +68,7 @@ def finish(job: Job) -> Final:
     module.eval()
     beat()
     features = _interpolated(job)
+    fit_lengths(module, module.step_encoder.everyone(features), splits)
     beat()
     calibration = _calibrated(job, features)
     codes = module.step_encoder.everyone(features)
@@ -173,8 +175,9 @@ def text_points(job: Job, features: FrozenFeatures, codes: Encoded) -> TextPoint
     for part in np.array_split(rows, max(1, -(-len(rows) // ITEM_BLOCK))):
         at = torch.from_numpy(answers[part]).to(device)
         words = text_words(module.embedder, pool, numbers[part], device)
-        place = codes.tree[at]
-        points.append(module.embedder.like_code(place, directions[torch.from_numpy(part)], words))
+        depth = torch.full_like(at, module.embedder.num_levels)
+        text = directions[torch.from_numpy(part)]
+        points.append(module.embedder.code_points(depth, text, words, codes.tree[at]))
     return TextPoints(
         torch.cat(points), torch.from_numpy(answers[rows]).to(device), [every[r] for r in rows]
     )

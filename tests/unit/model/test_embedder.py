@@ -276,15 +276,43 @@ def test_a_text_of_a_known_code_stands_in_its_place(
     model_config: ModelConfig, loss_config: LossConfig, codes: TextInputs
 ) -> None:
     embedder = awake(build(model_config, loss_config)).eval()
-    leaves = deepest(codes)
-    encoded = embedder(leaves)
-    same = embedder.like_code(encoded.tree, leaves.text, leaves.words)
+    embedder.length_factors.copy_(torch.tensor([1.5, 0.5]))
+    encoded = embedder(codes)
+    same = embedder.code_points(codes.depth, codes.text, codes.words, encoded.tree)
     torch.testing.assert_close(same, encoded.points, rtol=1e-4, atol=1e-4)
-    other = embedder.like_code(encoded.tree, leaves.text.flip(0), leaves.words.flip(0))
-    found = log_map_origin(other, 1.0)
-    expected = log_map_origin(encoded.points, 1.0)
+    level, turned = torch.full_like(codes.depth, 2), (codes.text.flip(0), codes.words.flip(0))
+    found = log_map_origin(embedder.code_points(level, *turned, encoded.tree), 1.0)
+    expected = log_map_origin(
+        embedder.code_points(level, codes.text, codes.words, encoded.tree), 1.0
+    )
     torch.testing.assert_close(found[:, -16:], expected[:, -16:], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(found[:, :-16], expected.flip(0)[:, :-16], rtol=1e-3, atol=1e-3)
+
+
+def test_length_factors_act_outside_of_training_and_leave_the_order_of_a_query(
+    model_config: ModelConfig, loss_config: LossConfig, codes: TextInputs, queries: TextInputs
+) -> None:
+    embedder = random_gates(awake(build(model_config, loss_config))).train()
+    leaves = deepest(codes)
+
+    def parts() -> tuple[Tensor, ...]:
+        of_codes = embedder(leaves, noise(len(leaves.depth))).points
+        distance = pairwise_distance(embedder(queries, noise(NUM_QUERIES)).points, of_codes, 1.0)
+        lengths = log_map_origin(of_codes, 1.0).split([HIDDEN, 8, 16], dim=1)
+        return (*(part.norm(dim=1) for part in lengths), distance)
+
+    trained = parts()
+    embedder.eval()
+    before = parts()
+    embedder.length_factors.copy_(torch.tensor([1.5, 2.0]))
+    after = parts()
+    for factor, one, other in zip((1.5, 3.0, 1.0), before, after, strict=False):
+        torch.testing.assert_close(other, factor * one, rtol=1e-3, atol=1e-3)
+    assert (after[3] - before[3]).abs().max() > 1e-2
+    assert torch.equal(after[3].argsort(dim=1), before[3].argsort(dim=1))
+    embedder.train()
+    for one, other in zip(trained, parts(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_codes_and_queries_together_are_as_alone(

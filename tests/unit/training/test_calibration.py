@@ -8,10 +8,13 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from naics_job.data.query_pool import SINGLE
+from naics_job.evaluation.report import evaluate
 from naics_job.geometry.lorentz import pairwise_distance
 from naics_job.model.query_gates import QueryGates
+from naics_job.taxonomy.tree import Taxonomy
 from naics_job.training import calibration
 from naics_job.training.build import Job
 from naics_job.training.calibration import (
@@ -24,6 +27,7 @@ from naics_job.training.calibration import (
     SharedWords,
     calibrate,
     fit_gates,
+    fit_lengths,
     fit_search,
     validation_draws,
     validation_texts,
@@ -274,3 +278,53 @@ def test_calibrating_keeps_the_mode_and_sets_the_gates(
     nothing = make_job("data_loader.val_split=0").module
     calibrate(nothing)
     assert modes == [False]  # no validation families, nothing to fit
+
+
+def kin(taxonomy: Taxonomy, dim: int, seed: int) -> Tensor:
+    """Directions `[code, dim]` that are the nearer the more ancestors two codes share."""
+    random = torch.randn(len(taxonomy), dim, generator=torch.Generator().manual_seed(seed))
+    found = random.clone()
+    for code, above in enumerate(taxonomy.parent.tolist()):
+        if above >= 0:
+            found[code] += 1.5 * found[above]
+    return normalize(found, dim=1)
+
+
+@pytest.mark.parametrize("helps", ["text", "words", "tree"])
+def test_lengths_are_those_that_help_other_families_and_cost_the_own_nothing(
+    make_job: MakeJob, helps: str
+) -> None:
+    job = make_job(awake=True)
+    module, splits = job.module.eval(), job.datamodule.splits
+    embedder, taxonomy = module.embedder, module.taxonomy
+    with torch.no_grad():
+        codes = module.step_encoder.everyone()
+    planted = {
+        name: kin(taxonomy, getattr(codes, name).shape[1], 0)
+        if name == helps
+        else normalize(torch.randn(getattr(codes, name).shape), dim=1)
+        for name in ("text", "words", "tree")
+    }
+    codes = replace(codes, **planted)
+
+    def scores() -> tuple[float, float]:
+        points = embedder.code_points(module.step_encoder.depth, *planted.values()).detach()
+        found = [
+            evaluate(points, taxonomy, rows, embedder.curvature_value()).heldout["ndcg@10"]
+            for rows in (splits.train, splits.validation)
+        ]
+        return found[0], found[1]
+
+    own, other = scores()
+    fit_lengths(module, codes, splits)
+    fitted = embedder.length_factors.tolist()
+    if helps == "tree":
+        assert fitted == [1, 1]
+    else:
+        assert fitted[("text", "words").index(helps)] > 1
+        assert scores()[0] >= own
+        assert scores()[1] > other
+    fit_lengths(module, codes, splits)
+    assert embedder.length_factors.tolist() == fitted
+    fit_lengths(module, codes, replace(splits, validation=splits.validation[:0]))
+    assert embedder.length_factors.tolist() == [1, 1]
