@@ -5,9 +5,10 @@
 Columns: NDCG@10 and cophenetic correlation of all codes, NDCG@10 and parent@1 of families that were
 held out of training, top-1 of index items that were, and top-1 and top-10 on labelled texts of
 another kind (`--texts`, columns text and code). Each row but the first shows the difference of the
-full method to the method without that part (positive: the part helps) and its standard error over
-the seeds, which decide splits, start and order. An effect of more than two standard errors is
-marked. Settings after `--` are those of `naics-embedder train --profile NAME`.
+full method to the method without that part (positive: the part helps), or with one that is off by
+default (negative: it would help), and its standard error over the seeds, which decide splits, start
+and order. An effect of more than two standard errors is marked. Settings after `--` are those of
+`naics-embedder train --profile NAME`.
 """
 
 import argparse
@@ -48,8 +49,6 @@ PARTS: dict[str, list[str]] = {
     "hierarchy": ["loss.hierarchy_weight=0"],
     "rank order": ["loss.rank_order_weight=0"],
     "radius": ["loss.radius_reg_weight=0"],
-    "load balance": ["loss.load_balancing_coef=0"],
-    "margin": ["loss.base_margin=0"],
     "words": ["model.lexical_dim=0"],
     "experts (one of the same size)": ["model.moe.num_experts=1", "model.moe.top_k=1"],
     "mixtures": ["data_loader.queries.mixture=0"],
@@ -57,9 +56,13 @@ PARTS: dict[str, list[str]] = {
     "offsets of codes": ["model.offset_dropout=1"],
     "feature dropout": ["model.feature_dropout=0"],
     "channel dropout": ["model.channel_dropout=0"],
-    "example dropout": ["model.example_dropout=0"],
-    "LoRA": ["training.lora_learning_rate=1e-30"],
+    "LoRA": ["model.lora.start_phase=null"],
     "distillation": ["loss.distillation_weight=0"],
+    "false-negative clusters": ["curriculum.fn_curriculum_start_epoch=1000"],
+    "with load balance loss": ["loss.load_balancing_coef=0.01"],
+    "with margin": ["loss.base_margin=0.002"],
+    "with example dropout": ["model.example_dropout=0.2"],
+    "with interpolation": ["model.lora.interpolation=[0.25, 0.5, 0.75, 1.0]"],
 }
 COLUMNS = (
     "all ndcg@10", "all coph.", "test ndcg@10", "test parent@1", "items top1", "texts top1",
