@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -59,6 +58,8 @@ def tfidf_scores(
         documents: one for each code.
         block_queries: queries at a time.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer  # slow; training starts without it
+
     vectorizer = TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, stop_words="english", dtype=np.float64
     )

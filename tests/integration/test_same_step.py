@@ -29,7 +29,12 @@ pytestmark = [
 ]
 GLOBAL_BATCH = 8
 SPLITS = ((1, 8), (1, 4), (1, 2), (1, 1), (2, 4), (2, 1), (4, 2))  # processes, batch size of each
-PHASE_3 = ("curriculum.phase1_end=1e-9", "curriculum.phase2_end=1e-9", "model.lora.start_phase=1")
+PHASE_3 = (
+    "curriculum.phase1_end=1e-9",
+    "curriculum.phase2_end=1e-9",
+    "model.lora.start_phase=1",
+    "loss.code_contrastive_weight=0.1",  # or no code would be mined
+)
 TOLERANCE = 1e-5  # of the largest value
 
 
