@@ -44,7 +44,7 @@ PARTS: dict[str, list[str]] = {
         "curriculum.anneal.hard_share_end=0",
     ],
     "router guidance": ["curriculum.router_mix_ratio=0"],
-    "phase 3": ["curriculum.phase_mode=two_phase"],
+    "phase 3": ["curriculum.fn_curriculum_start_epoch=1000"],  # the adapter may start there
     "contrastive": ["loss.contrastive_weight=0"],
     "hierarchy": ["loss.hierarchy_weight=0"],
     "rank order": ["loss.rank_order_weight=0"],
@@ -58,7 +58,6 @@ PARTS: dict[str, list[str]] = {
     "channel dropout": ["model.channel_dropout=0"],
     "LoRA": ["model.lora.start_phase=null"],
     "distillation": ["loss.distillation_weight=0"],
-    "false-negative clusters": ["curriculum.fn_curriculum_start_epoch=1000"],
     "with load balance loss": ["loss.load_balancing_coef=0.01"],
     "with margin": ["loss.base_margin=0.002"],
     "with example dropout": ["model.example_dropout=0.2"],

@@ -126,6 +126,12 @@ class QueryPool:
         return self.special.around(ids, np.cumsum(counts) - counts, counts, self.max_tokens)
 
     @property
+    def known(self) -> IntArray:
+        """Numbers of the texts that codes show one by one: index items, then the user's own."""
+        items = np.arange(self.num_titles, self.num_titles + self.num_items)
+        return np.concatenate([items, np.arange(self.first_labelled, len(self.answers))])
+
+    @property
     def labelled_bare(self) -> Ragged:
         """The user's own texts without special tokens."""
         before = len(self.special.before)
@@ -140,10 +146,8 @@ class QueryPool:
 
     def hidden(self, draw: QueryDraw) -> tuple[BoolArray, BoolArray]:
         """What a draw asks and codes must not show: index items `[item]`, the user's `[text]`."""
-        asked = np.zeros(len(self.answers), dtype=bool)
-        asked[draw.texts[draw.texts >= 0]] = True
-        items = slice(self.num_titles, self.num_titles + self.num_items)
-        return asked[items], asked[self.first_labelled :]
+        asked = np.isin(self.known, draw.texts)
+        return asked[: self.num_items], asked[self.num_items :]
 
 
 class QuerySampler:

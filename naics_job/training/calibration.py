@@ -271,17 +271,17 @@ def fit_lengths(module: NaicsModule, codes: Encoded, splits: Splits) -> None:
     queries = np.union1d(some, splits.validation)
     trained = np.isin(queries, some)
     depth, curvature = module.step_encoder.depth, embedder.curvature_value()
-    best, chosen, as_trained = -np.inf, embedder.length_factors.clone(), -np.inf
+    tried: list[tuple[float, float, Tensor]] = []  # trained codes, the others, factors
     for factors in itertools.product(TEXT_FACTORS, RATIO_FACTORS):
         embedder.length_factors.copy_(torch.tensor(factors))
         points = embedder.code_points(depth, codes.text, codes.words, codes.tree)
-        distances = LorentzDistances(points.cpu(), curvature)
-        found = score_queries(distances, taxonomy, queries, BLOCK_ROWS)
-        own, other = (found.means(rows)[CRITERION] for rows in (trained, ~trained))
-        as_trained = own if factors == (1.0, 1.0) else as_trained
-        if own >= as_trained and other > best:
-            best, chosen = other, embedder.length_factors.clone()
-    embedder.length_factors.copy_(chosen)
+        found = score_queries(LorentzDistances(points, curvature), taxonomy, queries, BLOCK_ROWS)
+        own, others = (found.means(rows)[CRITERION] for rows in (trained, ~trained))
+        tried.append((own, others, embedder.length_factors.clone()))
+    as_trained = tried[0][0]  # the first factors are 1
+    allowed = [(others, factors) for own, others, factors in tried if own >= as_trained]
+    best = max(allowed, key=lambda each: each[0], default=tried[0][1:])
+    embedder.length_factors.copy_(best[1])
 
 
 @torch.no_grad()

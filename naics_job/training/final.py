@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from naics_job.data.query_pool import QueryDraw
+from naics_job.data.query_pool import NO_TEXT, QueryDraw
 from naics_job.evaluation.report import EvaluationReport, evaluate
 from naics_job.export.ranking import SearchCalibration
-from naics_job.export.words import WordIndex
 from naics_job.geometry.lorentz import pairwise_distance
 from naics_job.model.embedder import Encoded
 from naics_job.model.features import FrozenFeatures
@@ -137,12 +136,14 @@ def _shared_words(job: Job, draw: QueryDraw, asked_for: BoolArray) -> SharedWord
 
     Of those queries that are made of such texts alone: titles and descriptions stay with the codes.
     """
+    from naics_job.export.words import WordIndex  # onnxruntime starts threads at its import
+
     pool, data, labelled = job.module.step_encoder.pool, job.inputs.data, job.inputs.labelled
     known = known_texts(data, labelled)
-    items = draw.texts - pool.num_titles  # [query, any]
-    own = draw.texts - pool.first_labelled
-    number = np.where(own >= 0, own + pool.num_items, np.where(items < pool.num_items, items, -1))
-    rows = ((number >= 0) | (draw.texts < 0)).all(axis=1)
+    place = np.full(len(pool.answers) + 1, NO_TEXT)  # among those; the last one is for no text
+    place[pool.known] = np.arange(len(known))
+    number = place[draw.texts]  # [query, any]
+    rows = ((number >= 0) | (draw.texts == NO_TEXT)).all(axis=1)
     texts = [". ".join(known[each] for each in row if each >= 0) for row in number[rows]]
     cosine = WordIndex.of(leaf_documents(data, labelled, asked_for)).scores(texts)
     return SharedWords(torch.from_numpy(rows), torch.from_numpy(cosine))
@@ -151,9 +152,7 @@ def _shared_words(job: Job, draw: QueryDraw, asked_for: BoolArray) -> SharedWord
 def known_rows(job: Job) -> np.ndarray:
     """Which index items and texts of the user's are of a six-digit code, bool, items first."""
     pool = job.module.step_encoder.pool
-    items = slice(pool.num_titles, pool.num_titles + pool.num_items)
-    answers = np.concatenate([pool.answers[items], pool.labelled_code])
-    rows: np.ndarray = pool.leaves[answers]
+    rows: np.ndarray = pool.leaves[pool.answers[pool.known]]
     return rows
 
 
@@ -164,13 +163,7 @@ def text_points(job: Job, features: FrozenFeatures, codes: Encoded) -> TextPoint
     rows = np.flatnonzero(known_rows(job))
     every = known_texts(job.inputs.data, job.inputs.labelled)
     directions = torch.cat([features.item, features.labelled])
-    numbers = np.concatenate(
-        [
-            pool.num_titles + np.arange(pool.num_items),
-            pool.first_labelled + np.arange(len(every) - pool.num_items),
-        ]
-    ).astype(np.int64)
-    answers = pool.answers[numbers]
+    numbers, answers = pool.known, pool.answers[pool.known]
     device, points = directions.device, []
     for part in np.array_split(rows, max(1, -(-len(rows) // ITEM_BLOCK))):
         at = torch.from_numpy(answers[part]).to(device)
