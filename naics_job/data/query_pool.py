@@ -131,6 +131,10 @@ class QueryPool:
         items = np.arange(self.num_titles, self.num_titles + self.num_items)
         return np.concatenate([items, np.arange(self.first_labelled, len(self.answers))])
 
+    def alone(self, numbers: IntArray) -> QueryDraw:
+        """Texts by number, each a query of its own."""
+        return QueryDraw(numbers[:, None], self.answers[numbers], self.excluders[numbers])
+
     @property
     def labelled_bare(self) -> Ragged:
         """The user's own texts without special tokens."""

@@ -15,7 +15,7 @@ from naics_job.export.embeddings import EXPORT_AGAIN
 from naics_job.export.lexical import WordProjection
 from naics_job.export.onnx_encoder import Array, OnnxEncoder
 from naics_job.export.onnx_query import QueryHead
-from naics_job.export.ranking import SearchCalibration
+from naics_job.export.ranking import Certainty, SearchCalibration
 from naics_job.export.words import WordIndex
 from naics_job.storage.files import fetch, join, read_bytes, sha256_of
 
@@ -175,8 +175,16 @@ def checked(folder: str, name: str, settings: ExportSettings, cache_dir: Path) -
 
 
 def _calibration(raw: Mapping[str, Any]) -> SearchCalibration:
-    slopes = tuple((float(one), float(other)) for one, other in raw["slope"])
     weights = tuple(float(weight) for weight in raw["item_weight"])
-    if len(slopes) != len(weights) or not weights:
+    plain, lexical = (_certainty(raw[key], len(weights)) for key in ("plain", "lexical"))
+    return SearchCalibration(weights, plain, lexical, float(raw["lexical_weight"]))
+
+
+def _certainty(raw: Mapping[str, Any], kinds: int) -> Certainty:
+    slopes, lines = (
+        tuple((float(one), float(other)) for one, other in raw[key])
+        for key in ("slope", "first_answer")
+    )
+    if not kinds or not len(slopes) == len(lines) == kinds:
         raise ValueError("the calibration is not of as many kinds of queries")
-    return SearchCalibration(weights, slopes, float(raw["lexical_weight"]))
+    return Certainty(slopes, lines)

@@ -9,27 +9,45 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 LEXICAL_WEIGHT = 0.5
+AS_IT_IS = (1.0, 0.0)  # factor and shift of log odds that change nothing
 BLOCK_QUERIES = 256
 
 
 @dataclass(frozen=True)
-class SearchCalibration:
-    """How `search` makes an order and probabilities of distances, by kind of query.
+class Certainty:
+    """How scores become probabilities, by kind of query: short ones, then long ones.
 
-    Score of a code = -(distance + item_weight * distance to its nearest index item); logits =
-    score * exp(slope_0 + slope_1 * distance to the nearest code). With `--lexical` a code whose
-    words are the query's own gains `lexical_weight` times what lies between the best and the worst
-    score of that query, other codes as much of it as the cosine of their words.
+    Logits = score * exp(slope_0 + slope_1 * distance to the nearest code). The log odds of the
+    first answer, against all others, then become first_answer_0 * odds + first_answer_1, but no
+    smaller than another's; the others share what is left as before.
 
     Attributes:
-        item_weight: `[kind]`, of short queries and of long ones.
-        slope: `[kind, 2]`.
-            What training fits is the same for both kinds.
-        lexical_weight: fitted on those texts of validation families that codes can do without.
+        slope, first_answer: `[kind, 2]`.
+    """
+
+    slope: tuple[tuple[float, float], ...]
+    first_answer: tuple[tuple[float, float], ...] = (AS_IT_IS, AS_IT_IS)
+
+
+@dataclass(frozen=True)
+class SearchCalibration:
+    """How `search` makes an order and probabilities of distances.
+
+    Score of a code = -(distance + item_weight * distance to its nearest index item). With
+    `--lexical` a code whose words are the query's own gains `lexical_weight` times what lies
+    between the best and the worst score of that query, other codes as much of it as the cosine of
+    their words.
+
+    Attributes:
+        item_weight: of short queries and of long ones, `[kind]`.
+        plain: probabilities.
+        lexical: those of `--lexical`.
+        lexical_weight: see above.
     """
 
     item_weight: tuple[float, ...]
-    slope: tuple[tuple[float, float], ...]
+    plain: Certainty
+    lexical: Certainty
     lexical_weight: float = LEXICAL_WEIGHT
 
 
@@ -112,12 +130,14 @@ class CodeRanker:
             least = np.minimum.reduceat(product, self.item_start[self._filled], axis=1)
             nearest_item[:, self._filled] = self._distance(least)
         score = -(own + weight * nearest_item)
+        certainty = self.calibration.plain
         if lexical is not None:
+            certainty = self.calibration.lexical
             spread = score.max(axis=1, keepdims=True) - score.min(axis=1, keepdims=True)
             score += self.calibration.lexical_weight * spread * lexical
-        slope = np.array(self.calibration.slope)[kind]  # [query, 2]
+        slope = np.array(certainty.slope)[kind]  # [query, 2]
         scale = np.exp(slope[:, :1] + slope[:, 1:] * own.min(axis=1, keepdims=True))
-        logits = score * scale
+        logits = _with_odds(score * scale, np.array(certainty.first_answer)[kind])
         share = np.exp(logits - logits.max(axis=1, keepdims=True))
         return Ranked(score, share / share.sum(axis=1, keepdims=True))
 
@@ -126,6 +146,26 @@ class CodeRanker:
         cosh = np.maximum(self.curvature * product.astype(np.float64), 1.0)
         distance: Array = np.arccosh(cosh) / math.sqrt(self.curvature)
         return distance
+
+
+def _with_odds(logits: Array, line: Array) -> Array:
+    """Logits `[query, leaf]` with other log odds of the first answer.
+
+    Args:
+        logits: float64.
+        line: factor and shift of the odds `[query, 2]`.
+    """
+    if logits.shape[1] < 2:
+        return logits
+    first = logits.argmax(axis=1)[:, None]
+    others = logits.copy()
+    np.put_along_axis(others, first, -np.inf, axis=1)
+    second = others.max(axis=1, keepdims=True)
+    total = second + np.log(np.exp(others - second).sum(axis=1, keepdims=True))
+    odds = np.take_along_axis(logits, first, axis=1) - total
+    restated = np.maximum(total + line[:, :1] * odds + line[:, 1:], second)
+    np.put_along_axis(others, first, restated, axis=1)
+    return others
 
 
 def _turned(points: Array) -> Array:

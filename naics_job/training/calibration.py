@@ -1,7 +1,7 @@
-"""What a query's parts weigh and how sure an answer is, fitted on families that do not train."""
+"""What the parts of queries and codes weigh, fitted on families that do not train."""
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from naics_job.data.splits import Splits
 from naics_job.evaluation.distances import LorentzDistances
 from naics_job.evaluation.report import BLOCK_ROWS
 from naics_job.evaluation.retrieval import score_queries
-from naics_job.export.ranking import SearchCalibration
 from naics_job.model.embedder import Encoded, NaicsEmbedder, TextInputs
 from naics_job.model.features import FrozenFeatures, unit
 from naics_job.model.query_gates import LONG, NUM_KINDS, signs_of
@@ -30,9 +29,6 @@ RATIO_FACTORS = (1.0, 1.3, 1.65, 2.1)
 CRITERION = "ndcg@10"
 MAX_CODES = 512  # trained codes that lengths are fitted on; bounds time
 FEWEST = 20  # texts of a kind; with fewer its weights stay
-LEXICAL_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-ITEM_WEIGHT = 0.75  # of the distance to the nearest index item against that to the code
-SMALLEST_SPREAD = 1e-12
 RIDGE = 1e-2  # on the weights of confidence, which few texts tell
 
 
@@ -79,7 +75,7 @@ def fit_gates(embedder: NaicsEmbedder, asked: Asked) -> float:
         return 0.0
     own = asked.tree.gather(1, asked.truth[:, None])
     found = ((asked.tree > own).sum(dim=1) < 10).float()
-    gates.confidence_weight.copy_(_logistic(asked.signs, found))
+    gates.confidence_weight.copy_(logistic(asked.signs, found))
     confidence = (asked.signs @ gates.confidence_weight).sigmoid()[:, None]
     total, count = 0.0, 0
     for kind in range(NUM_KINDS):
@@ -94,7 +90,7 @@ def fit_gates(embedder: NaicsEmbedder, asked: Asked) -> float:
         tree, truth = confidence[rows] * asked.tree[rows], asked.truth[rows]
         fits = torch.stack(
             [
-                torch.stack([_likelihood(text + w * words + t * tree, truth) for w in WORD_WEIGHTS])
+                torch.stack([likelihood(text + w * words + t * tree, truth) for w in WORD_WEIGHTS])
                 for t in places
             ]
         )  # [place, word, query]
@@ -106,7 +102,7 @@ def fit_gates(embedder: NaicsEmbedder, asked: Asked) -> float:
     return total / max(1, count)
 
 
-def _likelihood(scores: Tensor, truth: Tensor) -> Tensor:
+def likelihood(scores: Tensor, truth: Tensor) -> Tensor:
     """Log likelihood of the right code of each text `[query]` at the best temperature."""
     each = [
         -torch.nn.functional.cross_entropy(scores / t, truth, reduction="none")
@@ -127,15 +123,15 @@ def _simplest(fits: Tensor) -> int:
     return int((loss.mean(dim=1) <= error).nonzero()[0, 0])
 
 
-def _logistic(signs: Tensor, found: Tensor) -> Tensor:
+def logistic(signs: Tensor, found: Tensor, ridge: float = RIDGE) -> Tensor:
     """Weights `[sign]` of a logistic regression with a small ridge, by Newton's method."""
     signs, found = signs.double(), found.double()
     weight = signs.new_zeros(signs.shape[1])
-    ridge = RIDGE * torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+    shrink = ridge * torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
     for _ in range(25):
         chance = (signs @ weight).sigmoid()
-        slope = signs.T @ (chance - found) / len(found) + ridge @ weight
-        curve = (signs * (chance * (1 - chance))[:, None]).T @ signs / len(found) + ridge
+        slope = signs.T @ (chance - found) / len(found) + shrink @ weight
+        curve = (signs * (chance * (1 - chance))[:, None]).T @ signs / len(found) + shrink
         weight = weight - torch.linalg.solve(curve, slope)
     return weight.float()
 
@@ -169,85 +165,6 @@ def asked_of(
         own=torch.from_numpy(own).to(leaves.device),
         truth=torch.searchsorted(leaves, answers),
     )
-
-
-UNCALIBRATED = SearchCalibration((ITEM_WEIGHT,) * NUM_KINDS, ((3.0, 0.0),) * NUM_KINDS)
-
-
-@dataclass(frozen=True)
-class SharedWords:
-    """What some queries have in common with the codes, their own texts left out.
-
-    Attributes:
-        rows: which queries those are `[query]` bool.
-        cosine: of the TF-IDF vectors `[row, code]`.
-    """
-
-    rows: Tensor
-    cosine: Tensor
-
-
-def fit_search(
-    code_distance: Tensor, item_distance: Tensor, truth: Tensor, words: SharedWords | None = None
-) -> SearchCalibration:
-    """Temperatures of the highest likelihood (Guo et al. 2017, arXiv:1706.04599).
-
-    One slope for short and long queries: those of the validation families are taken from the texts
-    of their codes, which makes the long ones easier than what businesses write, while over both
-    kinds the distance to the nearest code tells how far a text is from what the codes say. The
-    weight of index items is not fitted either, for the same reason.
-
-    Args:
-        code_distance: of queries to the codes of the deepest level `[query, code]`.
-        item_distance: to the nearest text of each, that of the code itself where it has none.
-        truth: column of the right code `[query]`.
-        words: what `--lexical` adds; None, or of few queries: its weight stays.
-    """
-    if len(truth) < FEWEST:
-        return UNCALIBRATED
-    distance = code_distance + ITEM_WEIGHT * item_distance
-    slope = _fit_slope(distance, code_distance, truth)
-    found = SearchCalibration((ITEM_WEIGHT,) * NUM_KINDS, (slope,) * NUM_KINDS)
-    if words is None or int(words.rows.sum()) < FEWEST:
-        return found
-    rows = words.rows.to(distance.device)
-    weight = _lexical_weight(distance[rows], words.cosine.to(distance), truth[rows])
-    return replace(found, lexical_weight=weight)
-
-
-def _lexical_weight(distance: Tensor, cosine: Tensor, truth: Tensor) -> float:
-    """Of the grid, the weight under which the right codes are likeliest.
-
-    Scores are made as far apart as cosines can be, so that one grid of temperatures fits all.
-    """
-    spread = distance.amax(dim=1, keepdim=True) - distance.amin(dim=1, keepdim=True)
-    score = -distance / spread.clamp_min(SMALLEST_SPREAD)
-    fits = [
-        float(_likelihood((score + w * cosine) / (1 + w), truth).mean()) for w in LEXICAL_WEIGHTS
-    ]
-    return LEXICAL_WEIGHTS[int(np.argmax(fits))]
-
-
-def _fit_slope(distance: Tensor, code_distance: Tensor, truth: Tensor) -> tuple[float, float]:
-    """Slope of the logits `-distance * exp(slope_0 + slope_1 * nearest)`."""
-    nearest = code_distance.amin(dim=1)
-    centre = float(nearest.mean())
-    slope = torch.tensor([3.0, 0.0], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([slope], max_iter=50, line_search_fn="strong_wolfe")
-    shift = (nearest.double() - centre)[:, None]
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        scale = (slope[0] + slope[1] * shift).exp()
-        value = torch.nn.functional.cross_entropy(-distance.double() * scale, truth)
-        value = value + RIDGE * slope[1].square()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
-    a, b = (float(value) for value in slope.detach())
-    return a - b * centre, b
 
 
 @torch.no_grad()

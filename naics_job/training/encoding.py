@@ -91,8 +91,7 @@ def text_words(
     embedder: NaicsEmbedder, pool: QueryPool, numbers: IntArray, device: torch.device
 ) -> Tensor:
     """Projected TF-IDF vectors `[text, lexical_dim]` of texts of a pool by number."""
-    one = QueryDraw(numbers[:, None], pool.answers[numbers], pool.excluders[numbers])
-    return query_words(embedder, pool.tokens(one), device)
+    return query_words(embedder, pool.tokens(pool.alone(numbers)), device)
 
 
 class StepEncoder:

@@ -11,25 +11,20 @@ from naics_job.data.query_pool import NO_TEXT, QueryDraw
 from naics_job.evaluation.report import EvaluationReport, evaluate
 from naics_job.export.ranking import SearchCalibration
 from naics_job.geometry.lorentz import pairwise_distance
-from naics_job.model.embedder import Encoded
+from naics_job.model.embedder import Encoded, TextInputs
 from naics_job.model.features import FrozenFeatures
 from naics_job.observability.heartbeat import beat
 from naics_job.observability.logs import event
-from naics_job.taxonomy.tree import BoolArray
+from naics_job.taxonomy.tree import BoolArray, IntArray
 from naics_job.training.build import Job
-from naics_job.training.calibration import (
-    UNCALIBRATED,
-    SharedWords,
-    fit_gates,
-    fit_lengths,
-    fit_search,
-    validation_texts,
-)
+from naics_job.training.calibration import fit_gates, fit_lengths, validation_texts
 from naics_job.training.documents import known_texts, leaf_documents
 from naics_job.training.encoding import text_words
+from naics_job.training.search_fit import UNCALIBRATED, Searched, fit_search
 
 log = logging.getLogger(__name__)
 ITEM_BLOCK = 4096  # texts at a time; bounds memory
+NUM_ITEMS = 2000  # index items whose first answers are looked at, about
 
 
 @dataclass(frozen=True)
@@ -106,12 +101,52 @@ def _interpolated(job: Job) -> FrozenFeatures:
 
 
 def _calibrated(job: Job, features: FrozenFeatures) -> SearchCalibration:
-    module = job.module
+    module, pool = job.module, job.module.step_encoder.pool
     found = validation_texts(module, features)
     if found is None:
         return UNCALIBRATED
     asked, queries, draw, codes = found
     fit_gates(module.embedder, asked)
+    validation = searched(job, features, draw, queries, codes)
+    known = (np.isin(draw.texts, pool.known) | (draw.texts == NO_TEXT)).all(axis=1)
+    beat()
+    numbers = some_items(job)
+    items = alone(job, features, numbers) if len(numbers) else validation.rows(slice(0))
+    return fit_search(validation, validation.rows(torch.from_numpy(known)), items)
+
+
+def alone(job: Job, features: FrozenFeatures, numbers: IntArray) -> Searched:
+    """Texts of six-digit codes by number, each asked as if its code had not that text."""
+    encoder = job.module.step_encoder
+    draw = encoder.pool.alone(numbers)
+    codes = encoder.everyone(features, without=draw)
+    return searched(job, features, draw, encoder.ask(draw), codes)
+
+
+def some_items(job: Job) -> IntArray:
+    """Numbers of about `NUM_ITEMS` index items of six-digit codes that train, of all sectors."""
+    pool = job.module.step_encoder.pool
+    items = pool.known[: pool.num_items]
+    answers = pool.answers[items]
+    trains = np.isin(answers, job.datamodule.splits.train) & pool.leaves[answers]
+    items = items[trains & (pool.lengths[items] > 0)]
+    some: IntArray = items[:: max(1, -(-len(items) // NUM_ITEMS))]
+    return some
+
+
+def searched(
+    job: Job, features: FrozenFeatures, draw: QueryDraw, queries: TextInputs, codes: Encoded
+) -> Searched:
+    """Queries beside the six-digit codes.
+
+    Args:
+        job: the trained network.
+        features: of the texts of the codes.
+        draw: the queries.
+        queries: what the embedder reads of them.
+        codes: without their texts.
+    """
+    module = job.module
     points = module.embedder(queries).points
     leaves = torch.from_numpy(module.taxonomy.six_digit()).to(points.device)
     known = text_points(job, features, codes)
@@ -128,13 +163,16 @@ def _calibrated(job: Job, features: FrozenFeatures) -> SearchCalibration:
         distance = pairwise_distance(points, known.points[shown][part], curvature)
         at = column[part].expand(len(points), -1)
         items.scatter_reduce_(1, at, distance, "amin")
-    return fit_search(own, items, asked.truth, _shared_words(job, draw, asked_for))
+    answers = torch.from_numpy(np.ascontiguousarray(draw.answers)).to(leaves.device)
+    cosine = _shared_words(job, draw, asked_for).to(own.device)
+    return Searched(own, items, cosine, torch.searchsorted(leaves, answers))
 
 
-def _shared_words(job: Job, draw: QueryDraw, asked_for: BoolArray) -> SharedWords:
-    """The words that queries share with the codes, without the texts `asked_for` `[known text]`.
+def _shared_words(job: Job, draw: QueryDraw, asked_for: BoolArray) -> Tensor:
+    """Cosines of queries and codes by their words `[query, leaf]`.
 
-    Of those queries that are made of such texts alone: titles and descriptions stay with the codes.
+    The codes do not show `asked_for` `[known text]`. Titles and sentences, which they always show,
+    have no words in a query.
     """
     from naics_job.export.words import WordIndex  # onnxruntime starts threads at its import
 
@@ -143,10 +181,9 @@ def _shared_words(job: Job, draw: QueryDraw, asked_for: BoolArray) -> SharedWord
     place = np.full(len(pool.answers) + 1, NO_TEXT)  # among those; the last one is for no text
     place[pool.known] = np.arange(len(known))
     number = place[draw.texts]  # [query, any]
-    rows = ((number >= 0) | (draw.texts == NO_TEXT)).all(axis=1)
-    texts = [". ".join(known[each] for each in row if each >= 0) for row in number[rows]]
+    texts = [". ".join(known[each] for each in row if each >= 0) for row in number]
     cosine = WordIndex.of(leaf_documents(data, labelled, asked_for)).scores(texts)
-    return SharedWords(torch.from_numpy(rows), torch.from_numpy(cosine))
+    return torch.from_numpy(cosine)
 
 
 def known_rows(job: Job) -> np.ndarray:

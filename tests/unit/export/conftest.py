@@ -12,7 +12,7 @@ from naics_job.config.schema import Config
 from naics_job.data.query_tokens import QueryTokenizer
 from naics_job.data.tokens import load_tokenizer
 from naics_job.export.card import ModelCard, card_text
-from naics_job.export.ranking import SearchCalibration
+from naics_job.export.ranking import Certainty, SearchCalibration
 from naics_job.export.write import Places, TrainedModel, write_export
 from naics_job.model.embedder import NaicsEmbedder, Sizes, TextInputs
 from naics_job.model.encoder import TextEncoder
@@ -38,7 +38,11 @@ CODES = {
 }
 ITEMS = [("111111", "w20 w21"), ("111112", "w22"), ("111111", "w23 w24"), ("211111", "w25")]
 TITLE_TOKENS, MAX_TOKENS = 20, 40
-CALIBRATION = SearchCalibration((0.5, 1.0), ((3.0, 0.1), (2.0, 0.0)))
+CALIBRATION = SearchCalibration(
+    (0.5, 1.0),
+    Certainty(((3.0, 0.1), (2.0, 0.0)), ((0.6, 0.3), (1.0, 0.0))),
+    Certainty(((3.0, 0.1), (2.0, 0.0)), ((0.6, 0.3), (1.0, 0.0))),
+)
 MANIFEST = Manifest(
     file="",
     sha256="",

@@ -74,8 +74,14 @@ def _without(key: str) -> Callable[[dict[str, Any]], None]:
         (_without("version"), "version"),
         (lambda settings: settings.update(curvature=-1.0), "curvature is -1.0"),
         (lambda settings: settings.update(other=1), "other"),
-        (lambda settings: settings["calibration"].update(slope=[[1.0, 2.0]]), "kinds"),
+        (lambda settings: settings["calibration"]["plain"].update(slope=[[1.0, 2.0]]), "kinds"),
+        (
+            lambda settings: settings["calibration"]["lexical"].update(first_answer=[[1.0, 2.0]]),
+            "kinds",
+        ),
         (lambda settings: settings["calibration"].pop("item_weight"), "item_weight"),
+        (lambda settings: settings["calibration"].pop("lexical"), "lexical"),
+        (lambda settings: settings["calibration"]["plain"].pop("first_answer"), "first_answer"),
     ],
 )
 def test_settings_of_another_version_are_refused(

@@ -1,4 +1,4 @@
-"""What queries trust and how sure answers are: planted weights are found, few texts say nothing."""
+"""What queries trust: planted weights are found, few texts say nothing."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,16 +19,13 @@ from naics_job.training import calibration
 from naics_job.training.build import Job
 from naics_job.training.calibration import (
     FEWEST,
-    ITEM_WEIGHT,
     NUM_TEXTS,
     RIDGE,
-    UNCALIBRATED,
     Asked,
-    SharedWords,
     calibrate,
     fit_gates,
     fit_lengths,
-    fit_search,
+    logistic,
     validation_draws,
     validation_texts,
 )
@@ -138,77 +135,10 @@ def test_the_logistic_regression_is_that_of_scikit_learn() -> None:
     found = (torch.rand(300, generator=generator) < chance).float()
     reference = LogisticRegression(C=1 / (300 * RIDGE), fit_intercept=False, tol=1e-10)
     reference.fit(signs.numpy(), found.numpy())
-    weights = calibration._logistic(signs, found)
+    weights = logistic(signs, found)
     np.testing.assert_allclose(weights, reference.coef_[0], atol=1e-4)
     for same in (torch.ones(300), torch.zeros(300)):  # all found, or none
-        assert bool(torch.isfinite(calibration._logistic(signs, same)).all())
-
-
-def searched(rows: int, slope: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances to codes and their items, and right codes that follow the planted slope."""
-    generator = torch.Generator().manual_seed(1)
-    code = 2.0 + 0.2 * torch.randn(rows, NUM_CODES, generator=generator)
-    item = 2.0 + 0.2 * torch.randn(rows, NUM_CODES, generator=generator)
-    logits = -(code + ITEM_WEIGHT * item) * slope
-    truth = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)[:, 0]
-    return code, item, truth
-
-
-def calibration_error(chance: Tensor, truth: Tensor) -> float:
-    """Expected calibration error of the first answer in ten bins (Guo et al. 2017)."""
-    sure, answer = chance.max(dim=1)
-    right = (answer == truth).float()
-    bins = (sure * 10).long().clamp_max(9)
-    gaps = [
-        float((bins == b).float().mean() * (right[bins == b].mean() - sure[bins == b].mean()).abs())
-        for b in bins.unique()
-    ]
-    return sum(gaps)
-
-
-def test_probabilities_of_a_search_are_calibrated() -> None:
-    code, item, truth = searched(6000, slope=12.0)
-    half = 4000
-    found = fit_search(code[:half], item[:half], truth[:half])
-    assert found.item_weight == (ITEM_WEIGHT, ITEM_WEIGHT)
-    assert found.slope[0] == found.slope[1]
-    rest = slice(half, None)
-    distance = code[rest] + ITEM_WEIGHT * item[rest]
-    nearest = code[rest].amin(dim=1)
-    scale = (found.slope[0][0] + found.slope[0][1] * nearest).exp()
-    chance = (-distance * scale[:, None]).softmax(dim=1)
-    assert calibration_error(chance, truth[rest]) < 0.04
-    assert scale.mean().item() == pytest.approx(12.0, rel=0.1)
-    plain = (-distance).softmax(dim=1)
-    assert calibration_error(plain, truth[rest]) > 0.1
-
-
-def test_few_texts_are_no_calibration_of_a_search() -> None:
-    code, item, truth = searched(FEWEST - 1, 12.0)
-    assert fit_search(code, item, truth) == UNCALIBRATED
-    code, item, truth = searched(FEWEST, 12.0)
-    assert fit_search(code, item, truth) != UNCALIBRATED
-
-
-@pytest.mark.parametrize("weight", [0.0, 0.5, 1.5])
-def test_shared_words_weigh_what_the_texts_they_were_planted_in_say(weight: float) -> None:
-    code, item, _ = searched(3000, slope=12.0)
-    distance = code + ITEM_WEIGHT * item
-    cosine = torch.rand(distance.shape, generator=torch.Generator().manual_seed(1))
-    spread = distance.amax(dim=1, keepdim=True) - distance.amin(dim=1, keepdim=True)
-    truth = chosen(weight * cosine - distance / spread, torch.Generator().manual_seed(2))
-    rows = torch.arange(len(truth)) % 3 > 0
-    cosine, asked_of = cosine[rows], truth.where(rows, 0)  # of the others nothing is true
-    found = fit_search(code, item, asked_of, SharedWords(rows, cosine))
-    assert found.lexical_weight == weight
-    assert found.slope == fit_search(code, item, asked_of).slope
-
-
-def test_words_of_few_texts_keep_the_weight_there_was() -> None:
-    code, item, truth = searched(200, slope=12.0)
-    rows = torch.arange(200) < FEWEST - 1
-    few = SharedWords(rows, torch.rand(FEWEST - 1, code.shape[1]))
-    assert fit_search(code, item, truth, few).lexical_weight == UNCALIBRATED.lexical_weight
+        assert bool(torch.isfinite(logistic(signs, same)).all())
 
 
 def test_the_texts_are_of_validation_families_and_always_the_same(make_job: MakeJob) -> None:

@@ -10,8 +10,8 @@ from naics_job.evaluation.baselines import tfidf_scores
 from naics_job.geometry.lorentz import log_map_origin, pairwise_distance
 from naics_job.training import final
 from naics_job.training.build import Job
-from naics_job.training.calibration import UNCALIBRATED
 from naics_job.training.final import finish, known_rows, text_points
+from naics_job.training.search_fit import UNCALIBRATED, Searched
 
 MakeJob = Callable[..., Job]
 
@@ -74,10 +74,10 @@ def test_the_nearest_text_is_one_that_was_not_asked(
 ) -> None:
     job = make_job()
     module = job.module.eval()
-    seen: dict[str, torch.Tensor] = {}
+    seen: list[tuple[Searched, Searched, Searched]] = []
 
-    def fit(own, items, truth, words):  # type: ignore[no-untyped-def]
-        seen.update(own=own, items=items, truth=truth, rows=words.rows, cosine=words.cosine)
+    def fit(*texts):  # type: ignore[no-untyped-def]
+        seen.append(texts)
         return UNCALIBRATED
 
     monkeypatch.setattr(final, "fit_search", fit)
@@ -86,28 +86,27 @@ def test_the_nearest_text_is_one_that_was_not_asked(
         assert final._calibrated(job, features) is UNCALIBRATED
         found = final.validation_texts(module, features)
     assert found is not None
+    validation, words, _ = seen[0]
     _, queries, draw, codes = found
     leaves = torch.from_numpy(module.taxonomy.six_digit())
     with torch.no_grad():
         points = module.embedder(queries).points
     known = text_points(job, features, codes)
-    pool = module.step_encoder.pool
-    own_numbers = pool.first_labelled + np.arange(len(pool.labelled_code))
-    numbers = np.concatenate([pool.num_titles + np.arange(pool.num_items), own_numbers])
-    numbers = numbers[known_rows(job)]
+    numbers = module.step_encoder.pool.known[known_rows(job)]
     shown = ~np.isin(numbers, draw.texts)
     assert not shown.all()
     curvature = codes.curvature
     own = pairwise_distance(points, codes.points[leaves], curvature)
-    torch.testing.assert_close(seen["own"], own, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(validation.code, own, rtol=1e-4, atol=1e-4)
     every = pairwise_distance(points, known.points, curvature)
     for column, leaf in enumerate(leaves.tolist()):
         mine = torch.from_numpy(shown) & (known.code == leaf)
         expected = every[:, mine].amin(dim=1) if mine.any() else own[:, column]
-        torch.testing.assert_close(seen["items"][:, column], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(validation.item[:, column], expected, rtol=1e-4, atol=1e-4)
     plain = np.where(draw.texts >= 0, np.isin(draw.texts, numbers), True).all(axis=1)
-    np.testing.assert_array_equal(seen["rows"].numpy(), plain)
     assert 0 < plain.sum() < len(plain)
+    assert torch.equal(words.truth, validation.truth[torch.from_numpy(plain)])
+    assert torch.equal(words.code, validation.code[torch.from_numpy(plain)])
     texts = dict(zip(numbers.tolist(), known.text, strict=True))
     asked = [". ".join(texts[n] for n in row if n >= 0) for row in draw.texts[plain].tolist()]
     documents = []  # what is left of each code
@@ -116,7 +115,46 @@ def test_the_nearest_text_is_one_that_was_not_asked(
         mine = shown & (known.code == leaf).numpy()
         documents.append("\n".join([*said, *np.array(known.text)[mine]]))
     expected = np.concatenate(list(tfidf_scores(asked, documents)))
-    np.testing.assert_allclose(seen["cosine"].numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(words.cosine.numpy(), expected, atol=1e-6)
+
+
+def test_a_text_is_asked_as_if_its_code_had_it_not(make_job: MakeJob) -> None:
+    job = make_job(awake=True)
+    encoder, embedder = job.module.eval().step_encoder, job.module.embedder
+    features, pool = encoder.adapted_features(), encoder.pool
+    leaves = job.module.taxonomy.six_digit()
+    numbers = pool.first_labelled + np.arange(len(pool.labelled_code))  # all there are
+    with torch.no_grad():
+        found = final.alone(job, features, numbers)
+        points = embedder(encoder.ask(pool.alone(numbers))).points
+        whole = encoder.everyone(features)
+    np.testing.assert_array_equal(leaves[found.truth], pool.answers[numbers])
+    shown = pairwise_distance(points, whole.points[torch.from_numpy(leaves)], whole.curvature)
+    rows = torch.arange(len(numbers))
+    assert (found.code[rows, found.truth] > shown[rows, found.truth]).all()
+    other = torch.ones_like(shown, dtype=torch.bool)
+    other[:, found.truth] = False  # codes of which nothing is asked
+    torch.testing.assert_close(found.code[other], shown[other], rtol=1e-4, atol=1e-4)
+    own = found.code[rows, found.truth]  # no text of the code is left
+    torch.testing.assert_close(found.item[rows, found.truth], own)
+
+
+def test_items_of_all_codes_that_train_say_how_sure_answers_are(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    pool, splits = job.module.step_encoder.pool, job.datamodule.splits
+    assert not len(final.some_items(job))  # bundled codes of six digits have no items
+    monkeypatch.setattr(pool, "leaves", np.ones_like(pool.leaves))
+    every = final.some_items(job)
+    items = pool.num_titles + np.arange(pool.num_items)
+    expected = items[np.isin(pool.answers[items], splits.train)]
+    np.testing.assert_array_equal(every, expected)
+    assert 0 < len(every) < pool.num_items
+    monkeypatch.setattr(final, "NUM_ITEMS", len(every) // 3)
+    some = final.some_items(job)
+    assert len(every) // 4 <= len(some) <= len(every) // 3
+    assert set(some) < set(every)
 
 
 def test_without_a_part_for_words_everything_else_is_there(make_job: MakeJob) -> None:
