@@ -101,7 +101,6 @@ def build_trainer(
         loggers.append(ReadingsLogger(parts.exporter.readings))
     return make_trainer(
         config,
-        accumulate_grad_batches=1,  # a step is one batch, encoded in parts: see StepEncoder.parts
         logger=loggers,
         callbacks=[*callbacks, parts.checkpoints],
         plugins=[parts.checkpoints.snapshots],

@@ -30,7 +30,8 @@ def is_logged(trainer: pl.Trainer, step: int) -> bool:
 def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
     """A Trainer with `training.trainer.*` and the given callbacks, loggers and plugins.
 
-    `parts` win over the settings: the accumulation of gradients is worked out for the run.
+    A step is one batch whatever accumulation is set: its texts are encoded in that many parts, see
+    `StepEncoder.parts`. Else `parts` win over the settings.
 
     Raises:
         ConfigError: Lightning refuses a setting, for example a GPU on a machine without one.
@@ -44,7 +45,7 @@ def make_trainer(config: Config, **parts: Any) -> pl.Trainer:
         arguments["precision"] = "16-mixed" if on_gpu else "32-true"
     if config.training.repeats_batches:  # Lightning's way replaces the sampler; ours does not
         arguments["limit_train_batches"] = arguments.pop("overfit_batches")
-    arguments.update(as_launched(arguments))
+    arguments.update(as_launched(arguments), accumulate_grad_batches=1)
     if not on_gpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         arguments["strategy"] = _repeatable(arguments.get("strategy"))
     arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))

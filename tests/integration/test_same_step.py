@@ -74,7 +74,7 @@ def one_step(config: Config) -> tuple[int, dict[str, Tensor]]:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
     note = Note()
     parts = {"max_epochs": -1, "max_steps": 1, "callbacks": [CurriculumCallback(), note]}
-    trainer = make_trainer(config, logger=False, accumulate_grad_batches=1, **parts)
+    trainer = make_trainer(config, logger=False, **parts)
     trainer.fit(job.module, datamodule=job.datamodule)
     return job.module.step_encoder.parts, note.found
 

@@ -37,6 +37,13 @@ def test_alone_it_trains_alone() -> None:
     assert make_trainer(config, logger=False).world_size == 1
 
 
+def test_a_step_is_one_batch_whatever_accumulation_is_set() -> None:
+    """Also where no run store is: `evaluate --splits` counted each batch as a part of a step."""
+    settings = ["training.trainer.accelerator=cpu", "training.trainer.accumulate_grad_batches=3"]
+    trainer = make_trainer(load_config(None, "smoke", settings).config, logger=False)
+    assert trainer.accumulate_grad_batches == 1
+
+
 def test_lightning_installs_no_handlers() -> None:
     before = signal.getsignal(signal.SIGTERM)
     config = load_config(None, "smoke", ["training.trainer.accelerator=cpu"]).config
