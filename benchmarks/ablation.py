@@ -32,7 +32,7 @@ from naics_job.model.features import unit
 from naics_job.training.build import Job, build_inputs
 from naics_job.training.encoding import query_inputs, query_words
 from naics_job.training.final import Final
-from naics_job.training.repeats import train_once
+from naics_job.training.repeats import trained
 from naics_job.training.scoring import asked_tokens, search_scores
 
 Rows = dict[str, list[dict[str, float]]]  # part -> one dictionary of columns for each seed
@@ -169,7 +169,8 @@ def main() -> None:
                 began = time.monotonic()
                 off = [*common, f"seed={seed}", *PARTS.get(part, [])]
                 config = load_config(None, arguments.profile, off).config
-                rows[part].append(columns(*train_once(config, build_inputs(config)), texts))
+                with trained(config, build_inputs(config)) as (job, final):
+                    rows[part].append(columns(job, final, texts))
                 print(f"{part}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
             if arguments.output:
                 arguments.output.write_text(json.dumps(rows, indent=1))

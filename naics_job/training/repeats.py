@@ -1,6 +1,8 @@
 """The same training on several splits: how much a figure depends on which families are held out."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from naics_job.config.schema import Config
@@ -14,8 +16,12 @@ from naics_job.training.trainer import make_trainer
 log = logging.getLogger(__name__)
 
 
-def train_once(config: Config, inputs: Inputs) -> tuple[Job, Final]:
+@contextmanager
+def trained(config: Config, inputs: Inputs) -> Iterator[tuple[Job, Final]]:
     """Train with nothing written: no checkpoints, logs, metrics or exports.
+
+    The adapter, which belongs to `inputs`, is what it was before once the context is left, so
+    measure within it: texts are encoded by the trained adapter only as long.
 
     Args:
         config: the settings; its seed decides splits, start and order.
@@ -25,9 +31,10 @@ def train_once(config: Config, inputs: Inputs) -> tuple[Job, Final]:
     job = build_job(config, inputs)
     trainer = make_trainer(config, logger=False, callbacks=[CurriculumCallback()])
     trainer.fit(job.module, datamodule=job.datamodule)
-    final = finish(job)
-    inputs.encoder.load_state_dict(start)  # the next one starts from the same adapter
-    return job, final
+    try:
+        yield job, finish(job)
+    finally:
+        inputs.encoder.load_state_dict(start)
 
 
 def score_splits(config: Config, count: int) -> list[Scorecard]:
@@ -38,8 +45,8 @@ def score_splits(config: Config, count: int) -> list[Scorecard]:
     """
     inputs, cards = build_inputs(config), []
     for seed in range(config.seed, config.seed + count):
-        job, final = train_once(replace(config, seed=seed), inputs)
-        cards.append(score(job, final))
+        with trained(replace(config, seed=seed), inputs) as (job, final):
+            cards.append(score(job, final))
         held = cards[-1].metrics["heldout"]
         event(log, logging.INFO, "split.scored", seed=seed, codes=len(job.datamodule.splits.test),
               ndcg=round(held.get("ndcg@10", float("nan")), 3))  # fmt: skip
