@@ -148,6 +148,21 @@ class CodeRanker:
         return distance
 
 
+def odds_of_first(logits: Array) -> tuple[Array, Array, Array]:
+    """The first answer of each query against all others; there are at least two.
+
+    Args:
+        logits: `[query, leaf]` float64.
+
+    Returns:
+        Its column `[query, 1]`, the log odds `[query, 1]`, and the logits with -inf in its place.
+    """
+    first = logits.argmax(axis=1)[:, None]
+    others = logits.copy()
+    np.put_along_axis(others, first, -np.inf, axis=1)
+    return first, np.take_along_axis(logits, first, axis=1) - _log_sum(others), others
+
+
 def _with_odds(logits: Array, line: Array) -> Array:
     """Logits `[query, leaf]` with other log odds of the first answer.
 
@@ -157,15 +172,18 @@ def _with_odds(logits: Array, line: Array) -> Array:
     """
     if logits.shape[1] < 2:
         return logits
-    first = logits.argmax(axis=1)[:, None]
-    others = logits.copy()
-    np.put_along_axis(others, first, -np.inf, axis=1)
-    second = others.max(axis=1, keepdims=True)
-    total = second + np.log(np.exp(others - second).sum(axis=1, keepdims=True))
-    odds = np.take_along_axis(logits, first, axis=1) - total
-    restated = np.maximum(total + line[:, :1] * odds + line[:, 1:], second)
+    first, odds, others = odds_of_first(logits)
+    restated = _log_sum(others) + line[:, :1] * odds + line[:, 1:]
+    restated = np.maximum(restated, others.max(axis=1, keepdims=True))
     np.put_along_axis(others, first, restated, axis=1)
     return others
+
+
+def _log_sum(logits: Array) -> Array:
+    """Log of the sum of the exponentials of each row `[row, 1]`."""
+    most = logits.max(axis=1, keepdims=True)
+    total: Array = most + np.log(np.exp(logits - most).sum(axis=1, keepdims=True))
+    return total
 
 
 def _turned(points: Array) -> Array:

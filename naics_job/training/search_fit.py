@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from naics_job.export.ranking import AS_IT_IS, Certainty, SearchCalibration
+from naics_job.export.ranking import AS_IT_IS, Certainty, SearchCalibration, odds_of_first
 from naics_job.model.query_gates import NUM_KINDS
 from naics_job.training.calibration import FEWEST, RIDGE, likelihood, logistic
 
@@ -14,8 +14,8 @@ LEXICAL_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 ITEM_WEIGHT = 0.75  # of the distance to the nearest index item against that to the code
 SMALLEST_SPREAD = 1e-12
 FIRST_ANSWER_RIDGE = 1e-4  # only where all are right, or none, does it matter
-SURE = Certainty(((3.0, 0.0),) * NUM_KINDS)
-UNCALIBRATED = SearchCalibration((ITEM_WEIGHT,) * NUM_KINDS, SURE, SURE)
+ASSUMED = Certainty(((3.0, 0.0),) * NUM_KINDS)
+UNCALIBRATED = SearchCalibration((ITEM_WEIGHT,) * NUM_KINDS, ASSUMED, ASSUMED)
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,7 @@ def _fit_first_answer(
     """Factor and shift of the log odds of the first answer under which it is right as stated."""
     nearest = items.code.amin(dim=1, keepdim=True).double()
     logits = items.score(lexical_weight) * (slope[0] + slope[1] * nearest).exp()
-    first, answer = logits.max(dim=1, keepdim=True)
-    others = logits.scatter(1, answer, -torch.inf).logsumexp(dim=1)
-    odds = first[:, 0] - others  # log odds `[query]`
-    signs = torch.stack([odds, torch.ones_like(odds)], dim=1)
-    weight = logistic(signs, answer[:, 0] == items.truth, FIRST_ANSWER_RIDGE)
+    first, odds, _ = (torch.from_numpy(each) for each in odds_of_first(logits.cpu().numpy()))
+    signs = torch.cat([odds, torch.ones_like(odds)], dim=1)
+    weight = logistic(signs, first[:, 0] == items.truth.cpu(), FIRST_ANSWER_RIDGE)
     return float(weight[0]), float(weight[1])
