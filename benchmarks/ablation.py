@@ -3,12 +3,12 @@
     python benchmarks/ablation.py --texts dev.csv -- data.source=census data.census_url=FOLDER
 
 Columns: NDCG@10 and cophenetic correlation of all codes, NDCG@10 and parent@1 of families that were
-held out of training, top-1 of index items that were, and top-1 and top-10 on labelled texts of
-another kind (`--texts`, columns text and code). Each row but the first shows the difference of the
-full method to the method without that part (positive: the part helps), or with one that is off by
-default (negative: it would help), and its standard error over the seeds, which decide splits, start
-and order. An effect of more than two standard errors is marked. Settings after `--` are those of
-`naics-embedder train --profile NAME`.
+held out of training, top-1 of their index items, and top-1 and top-10 of the point and of `search`
+on labelled texts (`--texts`, files with columns text and code). Each row but the first shows the
+difference of the full method to the method without that part (positive: the part helps), or with
+one that is off by default (negative: it would help), and its standard error over the seeds, which
+decide splits, start and order. An effect of more than two standard errors is marked. Settings after
+`--` are those of `naics-embedder train --profile NAME`.
 """
 
 import argparse
@@ -22,18 +22,17 @@ from statistics import mean, stdev
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
 
 from naics_job.config.load import load_config
 from naics_job.data.labelled import LabelledTexts, read_labelled
-from naics_job.evaluation.text_scores import score_texts
+from naics_job.evaluation.text_scores import Block, score_texts
 from naics_job.geometry.lorentz import pairwise_distance
-from naics_job.model.features import unit
+from naics_job.taxonomy.tree import Taxonomy
 from naics_job.training.build import Job, build_inputs
-from naics_job.training.encoding import query_inputs, query_words
+from naics_job.training.evaluate_texts import ranker_of
 from naics_job.training.final import Final
 from naics_job.training.repeats import trained
-from naics_job.training.scoring import asked_tokens, search_scores
+from naics_job.training.scoring import asked_tokens, read_texts, search_scores
 
 Rows = dict[str, list[dict[str, float]]]  # part -> one dictionary of columns for each seed
 PARTS: dict[str, list[str]] = {
@@ -63,39 +62,37 @@ PARTS: dict[str, list[str]] = {
     "with example dropout": ["model.example_dropout=0.2"],
     "with interpolation": ["model.lora.interpolation=[0.25, 0.5, 0.75, 1.0]"],
 }
-COLUMNS = (
-    "all ndcg@10", "all coph.", "test ndcg@10", "test parent@1", "items top1", "texts top1",
-    "texts top10",
-)  # fmt: skip
 
 
 class TextColumns:
-    """Scores of labelled texts; the frozen encoder reads them once for all runs."""
+    """How well the point and `search` find the codes of some labelled texts."""
 
-    def __init__(self, texts: LabelledTexts) -> None:
-        self.texts = texts
-        self.frozen: Tensor | None = None  # [text, hidden]
+    def __init__(self, texts: LabelledTexts, name: str) -> None:
+        self.texts, self.name = texts, name
 
     def __call__(self, job: Job, final: Final) -> dict[str, float]:
-        module = job.module
-        tokens, leaves = asked_tokens(job, self.texts.texts), module.taxonomy.six_digit()
-        if module.step_encoder.adapters_trained():
-            features = unit(module.encoder(tokens))
-        else:
-            features = self.frozen if self.frozen is not None else unit(module.encoder(tokens))
-            self.frozen = features
-        words = query_words(module.embedder, tokens, features.device)
-        title = module.step_encoder.title_tokens
-        points = module.embedder(query_inputs(features, words, tokens.lengths, title)).points
+        module, truth = job.module, self.texts.positions
+        leaves = module.taxonomy.six_digit()
+        read = read_texts(job, asked_tokens(job, self.texts.texts))
+        points = module.embedder(read).points
         codes = final.codes.points[torch.from_numpy(leaves)]
-        scores = -pairwise_distance(points, codes, module.embedder.curvature_value())
-        result = score_texts(scores, leaves, self.texts.positions, module.taxonomy)
-        return {"texts top1": result["top1"], "texts top10": result["top10"]}
+        ranked = ranker_of(job, final).rank(points.cpu().numpy(), read.long.cpu().numpy())
+        systems: dict[str, Block] = {
+            "point": -pairwise_distance(points, codes, module.embedder.curvature_value()),
+            "search": ranked.score,
+        }
+        found = {}
+        for system, scores in systems.items():
+            result = score_texts(scores, leaves, truth, module.taxonomy)
+            for depth in ("top1", "top10"):
+                found[f"{self.name} {system} {depth}"] = result[depth]
+        return found
 
 
 @torch.no_grad()
-def columns(job: Job, final: Final, texts: TextColumns | None) -> dict[str, float]:
+def columns(job: Job, final: Final, texts: Sequence[TextColumns]) -> dict[str, float]:
     """One number per column."""
+    job.module.eval()
     found = {
         "all ndcg@10": final.report.all["ndcg@10"],
         "all coph.": final.report.all["cophenetic"],
@@ -105,13 +102,20 @@ def columns(job: Job, final: Final, texts: TextColumns | None) -> dict[str, floa
     search, _ = search_scores(job, final.codes)
     if search:
         found["items top1"] = search["top@1"]
-    return found if texts is None else found | texts(job, final)
+    for each in texts:
+        found |= each(job, final)
+    return found
+
+
+def text_columns(urls: Sequence[str], taxonomy: Taxonomy) -> list[TextColumns]:
+    """Of files with columns text and code, each named after its file."""
+    return [TextColumns(read_labelled(url, taxonomy, "--texts"), Path(url).stem) for url in urls]
 
 
 def table(rows: Rows) -> list[str]:
     """Markdown: the full method, then the effect of each part."""
     full = rows["full"]
-    shown = [name for name in COLUMNS if name in full[0]]
+    shown = list(full[0])
     lines = ["| part | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]
     cells = [f"{mean(run[name] for run in full):.3f}" for name in shown]
     lines.append("| full method | " + " | ".join(cells) + " |")
@@ -143,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 300, 301, 302])
     parser.add_argument("--profile", default="quickstart")
-    parser.add_argument("--texts", help="labelled texts of another kind")
+    parser.add_argument("--texts", nargs="+", default=[], help="files of labelled texts")
     parser.add_argument("--parts", nargs="*", help="only these rows")
     parser.add_argument("--output", type=Path, help="a JSON file that grows row by row")
     parser.add_argument(
@@ -159,10 +163,8 @@ def main() -> None:
     rows: Rows = {}
     with tempfile.TemporaryDirectory() as folder:
         common = [f"dirs.data_dir={folder}", *arguments.overrides]
-        texts = None
-        if arguments.texts:
-            inputs = build_inputs(load_config(None, arguments.profile, common).config)
-            texts = TextColumns(read_labelled(arguments.texts, inputs.data.taxonomy, "--texts"))
+        inputs = build_inputs(load_config(None, arguments.profile, common).config)
+        texts = text_columns(arguments.texts, inputs.data.taxonomy)
         for part in ["full", *(arguments.parts or PARTS)]:
             rows[part] = []
             for seed in arguments.seeds:
