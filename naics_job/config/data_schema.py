@@ -108,6 +108,7 @@ class QueriesConfig:
     mixture: float
     labelled: float  # of `data.labelled_texts`, where they are given
     mixture_texts: int  # most texts of a code that are joined into one
+    boilerplate: float  # share of texts among sentences that any company could say
 
     def __post_init__(self) -> None:
         require_finite("data_loader.queries.per_anchor", self.per_anchor)
@@ -116,6 +117,8 @@ class QueriesConfig:
         total = sum(getattr(self, kind) for kind in QUERY_KINDS if kind != "labelled")
         require(total > 0, "data_loader.queries", total, "above 0 for at least one kind of text")
         require_finite("data_loader.queries.mixture_texts", self.mixture_texts, 1)
+        key = "data_loader.queries.boilerplate"
+        require(0 <= self.boilerplate <= 1, key, self.boilerplate, "in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)

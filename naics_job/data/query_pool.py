@@ -3,7 +3,8 @@
 A text is a title, an index item, a sentence of a description, a cross-reference ("X is classified
 in Y": X asks for Y) or one of the user's own. Its number is its place in `QueryPool`: first the
 titles of all codes, then all index items, then the others, in the order of `extra`. A mixture joins
-several texts of one code into one, as companies describe themselves.
+several texts of one code into one, as companies describe themselves. Sentences that any company may
+say stand around some texts; they are numbered after all others and ask for nothing.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from naics_job.config.data_schema import QueriesConfig
+from naics_job.data.boilerplate import boilerplate
 from naics_job.data.query_tokens import QueryTokenizer
 from naics_job.data.sampler import FloatArray, RowDraws
 from naics_job.data.segments import ranges
@@ -20,8 +22,8 @@ from naics_job.taxonomy.tree import BoolArray, IntArray, Taxonomy
 
 NO_TEXT = -1
 SINGLE = ("title", "item", "sentence", "cross_reference", "labelled")
-MIXED = ("title", "item", "sentence")  # what a mixture is made of
-FULL_STOP = "."
+OWN = ("title", "item", "sentence")  # what a code says of itself; mixtures are made of it
+MOST_SENTENCES = 4  # of boilerplate in one mixture
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,12 @@ class QueryPool:
             self.asked_tokens,
             self.labelled_tokens,
         )
-        self._ids = np.concatenate([ragged.ids for ragged in bare])
         lengths = np.concatenate([ragged.lengths for ragged in bare])
-        self._start, self.lengths = np.cumsum(lengths) - lengths, lengths
+        self.first_boilerplate, self.lengths = len(lengths), lengths
+        sentences = tokenize(boilerplate())
+        self._ids = np.concatenate([*(ragged.ids for ragged in bare), sentences.ids])
+        self._lengths = np.concatenate([lengths, sentences.lengths])
+        self._start = np.cumsum(self._lengths) - self._lengths
         item_code = np.repeat(np.arange(num_codes), np.diff(items))
         self.answers = np.concatenate(
             [np.arange(num_codes), item_code, [text.answer for text in extra]]
@@ -114,7 +119,7 @@ class QueryPool:
         rows, columns = np.nonzero(draw.texts >= 0)
         numbers = draw.texts[rows, columns]
         around = len(self.special.before) + len(self.special.after)
-        length = self.lengths[numbers] - around
+        length = self._lengths[numbers] - around
         ids = self._ids[ranges(self._start[numbers] + len(self.special.before), length)]
         owner = np.repeat(rows, length)
         joined = (draw.texts >= 0).sum(axis=1) > 1  # [query]
@@ -124,6 +129,11 @@ class QueryPool:
         owner = np.insert(owner, ends, rows[joined[rows]])
         counts = np.bincount(owner, minlength=len(draw))
         return self.special.around(ids, np.cumsum(counts) - counts, counts, self.max_tokens)
+
+    @property
+    def num_boilerplate(self) -> int:
+        """Sentences that any company could say."""
+        return len(self._lengths) - self.first_boilerplate
 
     @property
     def known(self) -> IntArray:
@@ -140,7 +150,7 @@ class QueryPool:
         """The user's own texts without special tokens."""
         before = len(self.special.before)
         length = self.lengths[self.first_labelled :] - before - len(self.special.after)
-        start = self._start[self.first_labelled :] + before
+        start = self._start[self.first_labelled : self.first_boilerplate] + before
         return Ragged(self._ids[ranges(start, length)], length)
 
     @property
@@ -171,7 +181,8 @@ class QuerySampler:
             rows = np.flatnonzero(usable & (pool.kinds == number))
             if len(rows) and getattr(config, kind) > 0:
                 self._by_kind[kind] = rows, np.cumsum(pool.weights[rows])
-        own = np.isin(pool.kinds, [SINGLE.index(kind) for kind in MIXED])
+        self._own_kinds = [SINGLE.index(kind) for kind in OWN]
+        own = np.isin(pool.kinds, self._own_kinds)
         rows = np.flatnonzero(usable & own & pool.leaves[pool.answers])
         self._mixed = rows[np.argsort(pool.answers[rows], kind="stable")]
         counts = np.bincount(pool.answers[self._mixed], minlength=pool.num_titles)
@@ -212,7 +223,28 @@ class QuerySampler:
                 at = np.searchsorted(cumulative, target, side="right").clip(0, len(numbers) - 1)
                 texts[rows, 0] = numbers[at]
         first = texts[:, 0]
-        return QueryDraw(texts, self.pool.answers[first], self.pool.excluders[first])
+        whole = self._among_boilerplate(texts, draws) if self.config.boilerplate else texts
+        return QueryDraw(whole, self.pool.answers[first], self.pool.excluders[first])
+
+    def _among_boilerplate(self, texts: IntArray, draws: RowDraws) -> IntArray:
+        """`texts`, a share of them with sentences that say nothing of the code.
+
+        Each of that share has one to `MOST_SENTENCES`; the order is random, except that of the
+        texts. Cross-references and the user's own stay alone.
+        """
+        most, first = texts.shape[1], self.pool.first_boilerplate
+        uniform = draws.uniform("boilerplate", 2 + most + 2 * MOST_SENTENCES)  # [query, any]
+        own = np.isin(self.pool.kinds[texts[:, 0]], self._own_kinds)
+        wanted = 1 + (uniform[:, 1] * MOST_SENTENCES).astype(np.int64)
+        wanted = np.where(own & (uniform[:, 0] < self.config.boilerplate), wanted, 0)
+        number, place = np.split(uniform[:, 2 + most :], 2, axis=1)
+        sentences = first + (number * self.pool.num_boilerplate).astype(np.int64)
+        sentences[np.arange(MOST_SENTENCES) >= wanted[:, None]] = NO_TEXT
+        both = np.concatenate([texts, sentences], axis=1)
+        places = np.concatenate([np.sort(uniform[:, 2 : 2 + most], axis=1), place], axis=1)
+        order = np.where(both >= 0, places, np.inf).argsort(axis=1, kind="stable")
+        found: IntArray = np.take_along_axis(both, order, axis=1)
+        return found
 
     def _mixtures(self, uniform: FloatArray, most: int) -> IntArray:
         """Two to `most` different texts of one code each: `[query, most]`, -1 at the end."""

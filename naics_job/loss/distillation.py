@@ -12,7 +12,8 @@ class DistillationLoss(nn.Module):
     """KL divergence (Hinton et al. 2015, arXiv:1503.02531) from the frozen encoder's ranking.
 
     Fine-tuning distorts what a pretrained encoder knows of texts that training does not show
-    (Kumar et al. 2022, arXiv:2202.10054). Nothing to say while the adapters rest.
+    (Kumar et al. 2022, arXiv:2202.10054). The frozen encoder does not see the boilerplate around a
+    text, so the adapters learn to read past it. Nothing to say while they rest.
     """
 
     def forward(self, student: Tensor, teacher: Tensor, shown: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class FrozenFeatures:
         """Features `[query, hidden]` of length 1 of queries made of one or several texts.
 
         The encoder's mean over the tokens of a mixture is close to the mean of the means of its
-        parts, each weighted by its tokens.
+        parts, each weighted by its tokens. Boilerplate has no feature and no weight.
 
         Args:
             texts: numbers of texts as in `data.query_pool`, `[query, any]`, -1 where none.

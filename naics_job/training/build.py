@@ -1,7 +1,7 @@
 """Config -> the objects of a run. The only place that constructs them."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,12 +199,13 @@ def build_sources(config: Config, inputs: Inputs, splits: Splits) -> Sources:
     shown = ShownTexts(*(torch.from_numpy(part.copy()) for part in parts))
     size = store.vocabulary_size
     everything = np.ones_like(mask.examples), np.ones((len(held), 2), dtype=bool)
+    plain = replace(config.data_loader.queries, boilerplate=0.0)
     own = np.stack([mask.title, mask.description], axis=1)
     return Sources(
         taxonomy=data.taxonomy,
         tokens=store,
         queries=QuerySampler(inputs.queries, usable, config.data_loader.queries),
-        validation=QuerySampler(inputs.queries, validation, config.data_loader.queries),
+        validation=QuerySampler(inputs.queries, validation, plain),
         features=inputs.features,
         shown=shown,
         words=CodeWords(store.segments, size, mask.examples, own),

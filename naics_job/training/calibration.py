@@ -21,7 +21,7 @@ from naics_job.training.module import NaicsModule
 
 NUM_TEXTS = 512  # asked of the families of the validation split
 PURPOSE_EPOCH = 2**31 - 1  # of their random numbers; no epoch of a run has it
-WORD_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+WORD_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 TREE_WEIGHTS: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 TEMPERATURES = (0.02, 0.03, 0.045, 0.07, 0.1)  # of inner products, per try
 TEXT_FACTORS = (1.0, 1.15, 1.35, 1.6)

@@ -9,8 +9,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from naics_job.config.data_schema import QueriesConfig
+from naics_job.data.boilerplate import boilerplate
 from naics_job.data.contracts import CHANNELS
-from naics_job.data.query_pool import MIXED, SINGLE, ExtraText, QueryDraw, QueryPool, QuerySampler
+from naics_job.data.query_pool import OWN, SINGLE, ExtraText, QueryDraw, QueryPool, QuerySampler
 from naics_job.data.query_tokens import QueryTokenizer
 from naics_job.data.sampler import RowDraws
 from naics_job.data.segments import Segments
@@ -52,6 +53,7 @@ QUERIES = QueriesConfig(
     mixture=0.45,
     labelled=1.0,
     mixture_texts=4,
+    boilerplate=0.0,
 )
 
 
@@ -167,7 +169,7 @@ def test_texts_of_a_kind_are_drawn_alike_and_the_users_by_weight(pool: QueryPool
 def test_a_mixture_is_of_different_texts_of_one_leaf(pool: QueryPool, most: int) -> None:
     found = sampler(pool, mixture_texts=most, **only("mixture")).draw(draws(3000))
     sizes: Counter[tuple[int, int]] = Counter()
-    allowed = [SINGLE.index(kind) for kind in MIXED]
+    allowed = [SINGLE.index(kind) for kind in OWN]
     for texts, answer in zip(found.texts.tolist(), found.answers.tolist(), strict=True):
         own = [number for number in texts if number >= 0]
         assert texts == own + [-1] * (most - len(own))
@@ -183,6 +185,43 @@ def test_a_mixture_is_of_different_texts_of_one_leaf(pool: QueryPool, most: int)
     drawn = np.bincount(found.texts[found.answers == LEAF].ravel() + 1, minlength=20)[1:]
     own = drawn[[LEAF, *range(9, 13), FIRST_EXTRA]]
     assert (np.abs(own / own.mean() - 1) < 0.15).all()  # each text of the code alike
+
+
+def test_a_share_of_the_texts_stands_among_boilerplate(pool: QueryPool) -> None:
+    bare = sampler(pool).draw(draws(6000))
+    found = sampler(pool, boilerplate=0.6).draw(draws(6000))
+    np.testing.assert_array_equal(found.answers, bare.answers)
+    np.testing.assert_array_equal(found.excluders, bare.excluders)
+    said = [[n for n in row if n >= pool.first_boilerplate] for row in found.texts.tolist()]
+    for row, plain, sentences in zip(found.texts.tolist(), bare.texts.tolist(), said, strict=True):
+        kept = [number for number in row if 0 <= number < pool.first_boilerplate]
+        assert kept == [number for number in plain if number >= 0]  # all texts, in their order
+        assert max(sentences, default=0) < pool.first_boilerplate + pool.num_boilerplate
+    counts = np.array([len(sentences) for sentences in said])
+    own = np.isin(pool.kinds[bare.texts[:, 0]], [SINGLE.index(kind) for kind in OWN])
+    assert not counts[~own].any()
+    for mixed in (True, False):
+        some = counts[own & ((bare.texts[:, 1] >= 0) == mixed)]
+        assert (some > 0).mean() == pytest.approx(0.6, abs=0.04)
+    share = np.bincount(counts[counts > 0], minlength=5)[1:] / (counts > 0).sum()
+    assert np.abs(share - 1 / 4).max() < 0.04  # one to four
+    starts = found.texts[counts > 0, 0] >= pool.first_boilerplate
+    assert 0.2 < starts.mean() < 0.8
+    assert len({number for sentences in said for number in sentences}) > 1500
+
+
+def test_boilerplate_is_read_and_hides_nothing(pool: QueryPool) -> None:
+    sentences = boilerplate()
+    assert len(sentences) == pool.num_boilerplate == 2000
+    assert sentences == boilerplate()
+    assert len(set(sentences)) > 1000
+    texts = np.array([[10, pool.first_boilerplate + 1]])
+    draw = QueryDraw(texts, np.array([LEAF]), np.array([-1]))
+    whole = word_tokenizer().encode(sentences[1], add_special_tokens=False).ids
+    (ids,) = rows(pool.tokens(draw))
+    assert ids == [CLS, *words(12, 13), STOP, *whole[: LIMIT - 5], SEP]
+    items, own = pool.hidden(draw)
+    assert (items.sum(), own.sum()) == (1, 0)
 
 
 def test_the_texts_of_a_mixture_end_in_full_stops(pool: QueryPool) -> None:

@@ -224,12 +224,13 @@ def test_a_query_is_the_mean_of_its_texts_by_their_tokens() -> None:
             [5 + 3, -1, -1],
             [first_query + 1, -1, -1],
             [first_labelled + 2, -1, -1],
+            [first_labelled + 3, 2, first_labelled + 9],  # boilerplate is not among the lengths
             [4, 5 + 4, first_query],
         ]
     )
     found = parts.asked(texts, lengths)
     mixture = parts.title[4] * 5 + parts.item[4] * 10 + parts.query[0] * 12
-    singles = [parts.title[2], parts.item[3], parts.query[1], parts.labelled[2]]
+    singles = [parts.title[2], parts.item[3], parts.query[1], parts.labelled[2], parts.title[2]]
     torch.testing.assert_close(found, torch.stack([*singles, unit(mixture)]))
     assert parts.asked(texts[:0], lengths).shape == (0, 32)
 

@@ -142,11 +142,15 @@ def test_the_logistic_regression_is_that_of_scikit_learn() -> None:
 
 
 def test_the_texts_are_of_validation_families_and_always_the_same(make_job: MakeJob) -> None:
-    job = make_job()
+    job = make_job("data_loader.queries.boilerplate=1")  # training only: what is asked is plain
     module = job.module.eval()
+    pool = module.step_encoder.pool
+    trained = job.module.queries.draw(validation_draws(1)).texts
+    assert (trained >= pool.first_boilerplate).any()
     found = validation_texts(module, None)
     assert found is not None
     of, queries, draw, codes = found
+    assert draw.texts.max() < pool.first_boilerplate
     again = validation_texts(module, None)
     assert again is not None
     np.testing.assert_array_equal(again[2].texts, draw.texts)
@@ -157,7 +161,6 @@ def test_the_texts_are_of_validation_families_and_always_the_same(make_job: Make
     np.testing.assert_array_equal(leaves[of.truth], draw.answers)
     whole = module.step_encoder.everyone()
     asked_codes = torch.zeros(len(whole.text), dtype=torch.bool)
-    pool = module.step_encoder.pool
     kinds = pool.kinds[draw.texts[draw.texts >= 0]]
     hidden = draw.texts[draw.texts >= 0][np.isin(kinds, [SINGLE.index(k) for k in HIDDEN])]
     assert len(hidden)

@@ -50,11 +50,12 @@ def test_a_step_moves_what_is_saved_as_trained(make_job: MakeJob) -> None:
 
 
 def test_distillation_has_nothing_to_say_before_the_adapter_trains(make_job: MakeJob) -> None:
-    """Of single texts; the frozen encoder's view of a mixture is put together of its parts."""
-    job = make_job("data_loader.queries.mixture=0")
+    """Of bare single texts; the frozen encoder's view of others is put together of their parts."""
+    bare = ("data_loader.queries.mixture=0", "data_loader.queries.boilerplate=0")
+    job = make_job(*bare)
     _, shown = logged_step(job.module, job, adapters=True)
     assert shown["train/distillation"].abs() < 1e-5
-    moved = make_job("data_loader.queries.mixture=0", awake=True)
+    moved = make_job(*bare, awake=True)
     _, shown = logged_step(moved.module, moved, adapters=True)
     assert shown["train/distillation"] > 1e-3
 
