@@ -158,6 +158,11 @@ class QueryPool:
         """Positions of the codes of the user's own texts, `[text]`."""
         return self.answers[self.first_labelled :]
 
+    def is_labelled(self, draw: QueryDraw) -> BoolArray:
+        """Which queries are the user's own texts, `[query]`."""
+        own = (draw.texts >= self.first_labelled) & (draw.texts < self.first_boilerplate)
+        return np.asarray(own.any(axis=1))
+
     def hidden(self, draw: QueryDraw) -> tuple[BoolArray, BoolArray]:
         """What a draw asks and codes must not show: index items `[item]`, the user's `[text]`."""
         asked = np.isin(self.known, draw.texts)

@@ -13,20 +13,23 @@ class DistillationLoss(nn.Module):
 
     Fine-tuning distorts what a pretrained encoder knows of texts that training does not show
     (Kumar et al. 2022, arXiv:2202.10054). The frozen encoder does not see the boilerplate around a
-    text, so the adapters learn to read past it. Nothing to say while they rest.
+    text, so the adapters learn to read past it. The user's own texts are left out: they are of the
+    kind that is asked, and their codes are known. Nothing to say while the adapters rest.
     """
 
-    def forward(self, student: Tensor, teacher: Tensor, shown: Tensor) -> Tensor:
-        """Mean over the texts; 0 if there is none.
+    def forward(self, student: Tensor, teacher: Tensor, shown: Tensor, taught: Tensor) -> Tensor:
+        """Mean over the texts that are taught; 0 if there is none.
 
         Args:
             student: cosines of the texts to the codes, `[query, code]`.
             teacher: the same by the frozen encoder, no gradient.
             shown: the codes that are ranked, `[query, code]` bool; at least one each.
+            taught: whether a text counts, `[query]` bool.
         """
         if not len(student):
             return student.sum()
         ours = log_softmax((student / TEMPERATURE).masked_fill(~shown, -math.inf), dim=1)
         theirs = log_softmax((teacher / TEMPERATURE).masked_fill(~shown, -math.inf), dim=1)
         gap = (theirs - ours).masked_fill(~shown, 0.0)
-        return (theirs.exp() * gap).sum() / len(student)
+        each = (theirs.exp() * gap).sum(dim=1).masked_fill(~taught, 0.0)  # [query]
+        return each.sum() / taught.sum().clamp_min(1)

@@ -60,6 +60,7 @@ class TextTargets:
     column_radius: Tensor  # [column]
     student: Tensor  # [query, column] cosines of the adapted encoder
     teacher: Tensor  # [query, column] cosines of the frozen encoder
+    taught: Tensor  # [query] bool, not the user's own texts
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,12 @@ TERMS = {
     "distillation": Term(
         lambda loss, _: loss.distillation_weight,
         lambda _: DistillationLoss(),
-        lambda inputs, _: (inputs.texts.student, inputs.texts.teacher, inputs.texts.shown),
+        lambda inputs, _: (
+            inputs.texts.student,
+            inputs.texts.teacher,
+            inputs.texts.shown,
+            inputs.texts.taught,
+        ),
     ),
     "hierarchy": Term(lambda loss, _: loss.hierarchy_weight, lambda _: HierarchyLoss(), _tree),
     "rank_order": Term(lambda loss, _: loss.rank_order_weight, LambdaRankLoss, _tree),

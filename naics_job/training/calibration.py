@@ -229,6 +229,6 @@ def validation_texts(
     queries = encoder.ask(draw)
     codes = encoder.everyone(features, without=draw)
     leaves = torch.from_numpy(module.taxonomy.six_digit()).to(codes.points.device)
-    own = draw.texts[:, 0] >= encoder.pool.first_labelled
+    own = encoder.pool.is_labelled(draw)
     asked = asked_of(module.embedder, queries, draw, codes, leaves, own)
     return asked, queries, draw, codes

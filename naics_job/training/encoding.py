@@ -56,6 +56,7 @@ class EncodedStep:
     codes: Encoded
     queries: Encoded
     frozen_queries: Tensor  # [query, hidden], length 1
+    labelled: Tensor  # [query] bool, the user's own texts
     points: Tensor  # [code + query, dim + 1], of which both are parts
 
 
@@ -160,6 +161,7 @@ class StepEncoder:
             codes=encoded.rows(slice(len(codes))),
             queries=encoded.rows(slice(len(codes), None)),
             frozen_queries=frozen,
+            labelled=torch.from_numpy(self.pool.is_labelled(asked)).to(device),
             points=encoded.points,
         )
 

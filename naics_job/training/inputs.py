@@ -98,6 +98,7 @@ def _text_targets(
         column_radius=scale * radius(points, curvature),
         student=texts.text @ code_text.T,
         teacher=encoded.frozen_queries @ code_text.T,
+        taught=~encoded.labelled,
     )
 
 

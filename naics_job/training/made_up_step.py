@@ -70,4 +70,5 @@ class MadeUpStep:
             column_radius=radius(columns, curvature),
             student=own @ codes.T,
             teacher=own.detach() @ codes.T,
+            taught=torch.ones(self.texts, dtype=torch.bool),
         )

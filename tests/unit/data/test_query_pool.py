@@ -224,6 +224,14 @@ def test_boilerplate_is_read_and_hides_nothing(pool: QueryPool) -> None:
     assert (items.sum(), own.sum()) == (1, 0)
 
 
+def test_the_users_own_texts_are_told_apart(pool: QueryPool) -> None:
+    texts = np.array(
+        [[FIRST_LABELLED, -1], [10, 11], [pool.first_boilerplate, 4], [FIRST_LABELLED + 1, -1]]
+    )
+    draw = QueryDraw(texts, np.full(4, LEAF), np.full(4, -1))
+    assert pool.is_labelled(draw).tolist() == [True, False, False, True]
+
+
 def test_the_texts_of_a_mixture_end_in_full_stops(pool: QueryPool) -> None:
     texts = np.array([[4, 10, FIRST_EXTRA], [10, -1, -1], [0, -1, -1], [7, 13, -1]])
     found = pool.tokens(QueryDraw(texts, pool.answers[texts[:, 0]], np.full(4, -1)))

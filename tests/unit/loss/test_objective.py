@@ -74,6 +74,7 @@ def step_inputs() -> LossInputs:
         column_radius=random(6),
         student=random(3, 6, scale=0.1).requires_grad_(),
         teacher=random(3, 6, scale=0.1),
+        taught=torch.tensor([True, False, True]),
     )
     return LossInputs(
         distance=random(9, 9).requires_grad_(),
@@ -125,7 +126,7 @@ def test_each_term_reads_what_is_its_own() -> None:
     assert terms["rank_order"].item() == pytest.approx(found.item())
     found = HierarchyLoss()(inputs.distance, inputs.tree_distance, others)
     assert terms["hierarchy"].item() == pytest.approx(found.item())
-    found = DistillationLoss()(texts.student, texts.teacher, texts.shown)
+    found = DistillationLoss()(texts.student, texts.teacher, texts.shown, texts.taught)
     assert terms["distillation"].item() == pytest.approx(found.item())
     found = AttractionLoss()(rows, inputs.attract)
     assert terms["attract"].item() == pytest.approx(found.item())

@@ -70,6 +70,7 @@ def step(points: Tensor, text: Tensor) -> LossInputs:
         column_radius=torch.arange(4.0),
         student=text @ torch.eye(2, 4),
         teacher=torch.eye(2) @ torch.eye(2, 4),
+        taught=torch.ones(2, dtype=torch.bool),
     )
     codes = between[:3, :3]
     return LossInputs(
