@@ -78,6 +78,7 @@ def planned_phases(config: Config) -> Plan:
     length = plan_length(config.training, batches)
     borders = Borders.planned(config.curriculum, length.total_steps, None)
     curriculum = Curriculum(config.curriculum, config.sampling, borders)
+    clusters = config.curriculum.fn_curriculum_start_epoch is not None
     return Plan(
         num_codes=counted.codes,
         codes_source=counted.source,
@@ -89,12 +90,12 @@ def planned_phases(config: Config) -> Plan:
         steps_per_epoch=length.steps_per_epoch,
         max_epochs=length.epochs,
         total_steps=length.total_steps,
-        spans=tuple(_spans(borders, length.steps_per_epoch)),
+        spans=tuple(_spans(borders, length.steps_per_epoch, clusters=clusters)),
         warnings=tuple(curriculum.preflight(length)),
     )
 
 
-def _spans(borders: Borders, per_epoch: int) -> list[PhaseSpan]:
+def _spans(borders: Borders, per_epoch: int, *, clusters: bool) -> list[PhaseSpan]:
     ends = (borders.phase1_end, borders.phase2_end, borders.phase3_end)
     steps = borders.steps
     rows = [(Phase.STRUCTURAL, Phase.STRUCTURAL.title, 0.0, ends[0], 0, steps[0])]
@@ -104,7 +105,8 @@ def _spans(borders: Borders, per_epoch: int) -> list[PhaseSpan]:
     else:
         rows.append((Phase.GEOMETRIC, geometric, ends[0], ends[1], steps[0], steps[1]))
         last = Phase.MITIGATION
-        rows.append((last, last.title, ends[1], ends[2], steps[1], steps[2]))
+        title = last.title if clusters else f"{last.title}, clusters off"
+        rows.append((last, title, ends[1], ends[2], steps[1], steps[2]))
         if ends[2] < 1:
             rest = f"{geometric}, clusters off"
             rows.append((Phase.GEOMETRIC, rest, ends[2], 1.0, steps[2], borders.total_steps))

@@ -24,7 +24,7 @@ class CurriculumConfig:
     exclusion_share: float
     router_mix_ratio: float
     anneal: AnnealConfig
-    fn_curriculum_start_epoch: int
+    fn_curriculum_start_epoch: int | None  # None: no clusters, phase 3 is as phase 2
     fn_cluster_every_n_epochs: int
     fn_num_clusters: int
     fn_max_iterations: int
@@ -42,7 +42,8 @@ class CurriculumConfig:
         require(0 <= threshold <= 9, key, threshold, "in [0, 9]; 0 masks nobody")
         require_share("curriculum.exclusion_share", self.exclusion_share)
         require_share("curriculum.router_mix_ratio", self.router_mix_ratio)
-        require_finite("curriculum.fn_curriculum_start_epoch", self.fn_curriculum_start_epoch)
+        if self.fn_curriculum_start_epoch is not None:
+            require_finite("curriculum.fn_curriculum_start_epoch", self.fn_curriculum_start_epoch)
         require_finite("curriculum.fn_cluster_every_n_epochs", self.fn_cluster_every_n_epochs, 1)
         require_finite("curriculum.fn_num_clusters", self.fn_num_clusters, 2)
         require_finite("curriculum.fn_max_iterations", self.fn_max_iterations, 1)

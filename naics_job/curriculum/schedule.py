@@ -179,15 +179,16 @@ class Curriculum:
         """Whether to cluster before `step` of `epoch`; ask before every step, it costs nothing.
 
         True at the first step of phase 3 and then every `fn_cluster_every_n_epochs` epochs counted
-        from the last clustering, never before `fn_curriculum_start_epoch`. Labels of before are so
-        in use from the first step on that needs them.
+        from the last clustering, never before `fn_curriculum_start_epoch` or where that is null.
+        Labels of before are so in use from the first step on that needs them.
 
         Args:
             epoch: the running epoch, counted from 0.
             step: finished optimizer steps.
             last_cluster_epoch: epoch of the newest labels, None or negative when there are none.
         """
-        if not self.at(step).mitigation or epoch < self.config.fn_curriculum_start_epoch:
+        start = self.config.fn_curriculum_start_epoch
+        if start is None or not self.at(step).mitigation or epoch < start:
             return False
         if last_cluster_epoch is None or last_cluster_epoch < 0:
             return True
@@ -223,9 +224,9 @@ class Curriculum:
 
     def _clusters_missed(self, planned: int, steps_per_epoch: int) -> list[str]:
         first = self.first_step(Phase.MITIGATION)
-        if first is None or first >= planned:
-            return []
         start = self.config.fn_curriculum_start_epoch
+        if start is None or first is None or first >= planned:
+            return []
         end = min(planned, self.borders.steps[2])
         key = f"curriculum.fn_curriculum_start_epoch={start}"
         if start * steps_per_epoch >= end:

@@ -104,12 +104,15 @@ def stage_epochs(config: Config) -> dict[Phase, int]:
 
 
 def stage_config(config: Config, phase: Phase, epochs: int) -> Config:
-    """The settings of one stage: its own name and length; clustering starts at its first epoch."""
+    """The settings of one stage: its own name and length; clusters, if any, from the start."""
     name = stage_name(config.experiment_name, phase)
     trainer = {**config.training.trainer, "max_epochs": epochs}
+    curriculum = config.curriculum
+    if curriculum.fn_curriculum_start_epoch is not None:
+        curriculum = replace(curriculum, fn_curriculum_start_epoch=0)
     return replace(
         config,
         experiment_name=name,
         training=replace(config.training, trainer=trainer),
-        curriculum=replace(config.curriculum, fn_curriculum_start_epoch=0),
+        curriculum=curriculum,
     )

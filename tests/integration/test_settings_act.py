@@ -36,6 +36,7 @@ SETTINGS = {
     "curriculum.anneal.tree_distance_alpha_end=9": 1,
     "curriculum.fn_num_clusters=2": PHASE_3,
     "curriculum.fn_curriculum_start_epoch=10": PHASE_3,
+    "curriculum.fn_curriculum_start_epoch=null": PHASE_3,
     "curriculum.fn_cluster_every_n_epochs=3": PHASE_3 + 1,
     "curriculum.phase3_end=0.8": PHASE_3 + 1,
     "sampling.strategy=sans_static": FROM_THE_START,

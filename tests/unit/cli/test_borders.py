@@ -141,6 +141,13 @@ def test_a_run_that_is_cut_short_says_so() -> None:
     assert "2 epochs of 59 steps = 118 optimizer steps cut to 100 (max_steps)" in text
 
 
+def test_the_plan_says_where_nothing_is_clustered() -> None:
+    for epoch, clusters_off in (("0", False), ("null", True)):
+        loaded = load_config(overrides=[f"curriculum.fn_curriculum_start_epoch={epoch}"])
+        text = as_table(loaded, planned_phases(loaded.config))
+        assert ("false-negative mitigation, clusters off" in text) is clusters_off
+
+
 def test_a_late_clustering_start_is_warned_of() -> None:
     overrides = ["curriculum.fn_curriculum_start_epoch=99"]
     loaded = load_config(overrides=overrides)

@@ -130,6 +130,7 @@ def test_clusters_at_the_entry_of_phase_3_then_every_n_epochs() -> None:
 
 def test_no_clustering_before_the_start_epoch_or_outside_phase_3() -> None:
     assert clustering_epochs(curriculum(fn_curriculum_start_epoch=8), 10, 10) == [80]
+    assert clustering_epochs(curriculum(fn_curriculum_start_epoch=None), 10, 10) == []
     assert clustering_epochs(curriculum(phase3_end=0.8), 10, 10) == [70]
     assert clustering_epochs(curriculum(phase_mode="two_phase"), 10, 10) == []
 
@@ -148,6 +149,7 @@ def test_sans_static_mines_and_clusters_nothing_but_phases_pass() -> None:
 def test_preflight_is_silent_when_everything_happens() -> None:
     assert curriculum().preflight(RunLength(10, 100)) == []
     assert curriculum(phase_mode="two_phase").preflight(RunLength(10, 100)) == []
+    assert curriculum(fn_curriculum_start_epoch=None).preflight(RunLength(10, 100)) == []
 
 
 @pytest.mark.parametrize(

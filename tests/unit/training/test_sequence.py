@@ -47,6 +47,8 @@ def test_a_stage_is_an_experiment_of_its_own() -> None:
     assert stage.experiment_name == "smoke-stage3"
     assert stage.training.max_epochs == 2
     assert stage.curriculum.fn_curriculum_start_epoch == 0
+    never = stage_config(config("curriculum.fn_curriculum_start_epoch=null"), Phase.MITIGATION, 2)
+    assert never.curriculum.fn_curriculum_start_epoch is None
     assert stage.training.trainer["devices"] == whole.training.trainer["devices"]
     assert whole.training.max_epochs == 3  # the settings of the whole are as they were
 
