@@ -23,7 +23,7 @@ from naics_job.taxonomy.tree import BoolArray, IntArray, Taxonomy
 NO_TEXT = -1
 SINGLE = ("title", "item", "sentence", "cross_reference", "labelled")
 OWN = ("title", "item", "sentence")  # what a code says of itself; mixtures are made of it
-MOST_SENTENCES = 4  # of boilerplate in one mixture
+MOST_SENTENCES = 4  # of boilerplate around one text
 
 
 @dataclass(frozen=True)
