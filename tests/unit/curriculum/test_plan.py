@@ -256,6 +256,18 @@ def test_static_buckets_know_no_clusters() -> None:
         assert not tested.attract(anchor, codes, state(phase, option)).any()
 
 
+def test_clusters_of_before_do_nothing_where_none_are_wanted() -> None:
+    off = "curriculum.fn_curriculum_start_epoch=null"
+    tested = planner(off, "false_negatives.strategy=hybrid")
+    clusters(tested)
+    anchor, codes = TREE.positions(["111110"]), TREE.positions(["111140", "2122"])
+    assert tested.keep(anchor, codes, state(3, off)).all()
+    assert not tested.attract(anchor, codes, state(3, off)).any()
+    assert tested.num_masked == 0
+    tested.text_weights(ANCHORS, EXCLUDERS, state(3, off), CHANCE)
+    assert set(tested.text_weights_without(ANCHORS, state(3, off))) == {"mining", "router"}
+
+
 def test_mining_does_not_spend_itself_on_pairs_that_are_dropped() -> None:
     for strategy, wasted in (("eliminate", False), ("attract", True)):
         tested = planner(f"false_negatives.strategy={strategy}")
