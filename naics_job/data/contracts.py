@@ -12,6 +12,7 @@ from naics_job.errors import DataError
 from naics_job.observability.logs import event
 from naics_job.storage import files
 from naics_job.storage.node_cache import NodeCache, Object
+from naics_job.storage.parquet import read_parquet
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ def read_table(url: str, contract: TableContract, cache: NodeCache | None = None
         )
     try:
         with _opened(url, manifest.sha256, cache) as source:
-            table = pq.read_table(source)
+            table = read_parquet(source)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{url} is not a readable Parquet file: {error}", REBUILD) from error
     if not table.schema.equals(contract.schema):

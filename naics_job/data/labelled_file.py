@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.csv as pcsv
-import pyarrow.parquet as pq
 
 from naics_job.errors import DataError
+from naics_job.storage.parquet import read_parquet
 
 TEXT, CODE, WEIGHT = "text", "code", "weight"
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -53,7 +53,7 @@ def read_columns(data: bytes, url: str, key: str) -> dict[str, Column]:
     ending = format_of(url, key)
     try:
         if ending == PARQUET:
-            table = pq.read_table(pa.BufferReader(data))
+            table = read_parquet(pa.BufferReader(data))
         else:
             table = _read_text_table(data, DELIMITERS[ending], url, key)
     except pa.ArrowException as error:

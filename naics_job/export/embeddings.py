@@ -21,6 +21,7 @@ from naics_job.storage.files import (
     write_bytes_atomic,
 )
 from naics_job.storage.files import write_manifest as write_manifest_beside
+from naics_job.storage.parquet import read_parquet
 from naics_job.taxonomy.tree import Taxonomy
 
 if TYPE_CHECKING:  # a query must not import it
@@ -104,7 +105,7 @@ def read_items(url: str, sha256: str) -> ItemTable:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise DataError(f"{url} is damaged: its sha256 is another", EXPORT_AGAIN)
     try:
-        table = pq.ParquetFile(pa.BufferReader(data)).read()
+        table = read_parquet(pa.BufferReader(data))
         points = _points(table)
         return ItemTable(table["code"].to_pylist(), table["text"], points)
     except (pa.ArrowException, KeyError, ValueError) as error:
@@ -124,7 +125,7 @@ def read_embeddings(url: str) -> EmbeddingTable:
         hint = f"{EXPORT_AGAIN}, or restore the file"
         raise DataError(f"{url} is damaged: its sha256 is not the one of its manifest", hint)
     try:
-        table = pq.ParquetFile(pa.BufferReader(data)).read()
+        table = read_parquet(pa.BufferReader(data))
         metadata = table.schema.metadata or {}
         return EmbeddingTable(
             codes=table["code"].to_pylist(),

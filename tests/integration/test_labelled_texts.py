@@ -36,8 +36,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> set[int]:
 
     def draw(self: QuerySampler, draws: RowDraws) -> QueryDraw:
         drawn = original(self, draws)
-        rows = drawn.texts[:, 0] - self.pool.first_labelled
-        found.update(rows[rows >= 0].tolist())
+        own = drawn.texts[self.pool.is_labelled(drawn), 0]
+        found.update((own - self.pool.first_labelled).tolist())
         return drawn
 
     monkeypatch.setattr(QuerySampler, "draw", draw)
