@@ -113,11 +113,31 @@ def text_columns(urls: Sequence[str], taxonomy: Taxonomy) -> list[TextColumns]:
     return [TextColumns(read_labelled(url, taxonomy, "--texts"), Path(url).stem) for url in urls]
 
 
+def measured(
+    profile: str, settings: Sequence[str], texts: Sequence[TextColumns]
+) -> dict[str, float]:
+    """The columns of one training."""
+    config = load_config(None, profile, settings).config
+    with trained(config, build_inputs(config)) as (job, final):
+        return columns(job, final, texts)
+
+
+def head(shown: Sequence[str]) -> list[str]:
+    """The first lines of a table in Markdown."""
+    return ["| part | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]
+
+
+def cell(effect: float, error: float) -> str:
+    """An effect with its standard error, marked where it is more than two of them."""
+    mark = " *" if abs(effect) > 2 * error else ""
+    return f"{effect:+.3f} ± {error:.3f}{mark}"
+
+
 def table(rows: Rows) -> list[str]:
     """Markdown: the full method, then the effect of each part."""
     full = rows["full"]
     shown = list(full[0])
-    lines = ["| part | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]
+    lines = head(shown)
     cells = [f"{mean(run[name] for run in full):.3f}" for name in shown]
     lines.append("| full method | " + " | ".join(cells) + " |")
     for part, runs in rows.items():
@@ -127,8 +147,7 @@ def table(rows: Rows) -> list[str]:
         for name in shown:
             gains = [a[name] - b[name] for a, b in zip(full, runs, strict=True)]
             error = stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
-            mark = " *" if abs(mean(gains)) > 2 * error else ""
-            cells.append(f"{mean(gains):+.3f} ± {error:.3f}{mark}")
+            cells.append(cell(mean(gains), error))
         lines.append(f"| {part} | " + " | ".join(cells) + " |")
     return lines
 
@@ -171,9 +190,7 @@ def main() -> None:
             for seed in arguments.seeds:
                 began = time.monotonic()
                 off = [*common, f"seed={seed}", *PARTS.get(part, [])]
-                config = load_config(None, arguments.profile, off).config
-                with trained(config, build_inputs(config)) as (job, final):
-                    rows[part].append(columns(job, final, texts))
+                rows[part].append(measured(arguments.profile, off, texts))
                 print(f"{part}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
             if arguments.output:
                 arguments.output.write_text(json.dumps(rows, indent=1))

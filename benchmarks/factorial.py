@@ -1,6 +1,6 @@
 """What parts of the method do, from runs in which half of them are off.
 
-    python benchmarks/factorial.py --profile best --parts mixtures "phase 3" --texts dev.csv \
+    python benchmarks/factorial.py --profile best --parts mixtures boilerplate --texts dev.csv \
         -- data.source=census data.census_url=FOLDER
 
 16 runs of a two-level fractional factorial design of resolution IV (Box and Hunter 1961), four on
@@ -8,8 +8,9 @@ each of four seeds: for each part, eight runs with it stand against eight withou
 takes in that of another part or of two together with it. Switching one part off at a time needs
 twice as many runs for the same standard error, and shows a part only beside all the others.
 
-Each row: the mean difference with the part to without (positive: it helps), and its standard error
-from what seeds and parts leave unexplained. An effect of more than two standard errors is marked.
+Each row: the mean difference with the part to without (positive: it helps), or without one that is
+off by default to with it (negative: it would help), and its standard error from what seeds and
+parts leave unexplained. An effect of more than two standard errors is marked.
 """
 
 import argparse
@@ -24,11 +25,10 @@ from typing import TypedDict
 
 import lightning.pytorch as pl
 import numpy as np
-from ablation import PARTS, columns, text_columns
+from ablation import PARTS, cell, head, measured, text_columns
 
 from naics_job.config.load import load_config
 from naics_job.training.build import build_inputs
-from naics_job.training.repeats import trained
 
 NUM_BLOCKS = 4  # seeds
 # A run is a corner of a cube, four bits; a column of the design is the parity of some of them. Odd
@@ -80,15 +80,11 @@ def table(runs: Sequence[Run]) -> list[str]:
     """Markdown: the mean of all runs, then the effect of each part."""
     shown = list(runs[0]["columns"])
     by_column = [effects(runs, name) for name in shown]
-    lines = ["| part | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]
+    lines = head(shown)
     means = [float(np.mean([run["columns"][name] for run in runs])) for name in shown]
     lines.append("| mean of all runs | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
     for part in runs[0]["on"]:
-        cells = []
-        for each in by_column:
-            effect, error = each[part]
-            mark = " *" if abs(effect) > 2 * error else ""
-            cells.append(f"{effect:+.3f} ± {error:.3f}{mark}")
+        cells = [cell(*each[part]) for each in by_column]
         lines.append(f"| {part} | " + " | ".join(cells) + " |")
     return lines
 
@@ -120,9 +116,8 @@ def main() -> None:
         for block, on in design(arguments.parts):
             began, seed = time.monotonic(), arguments.seeds[block]
             off = [setting for part in on if not on[part] for setting in PARTS[part]]
-            config = load_config(None, arguments.profile, [*common, f"seed={seed}", *off]).config
-            with trained(config, build_inputs(config)) as (job, final):
-                runs.append({"seed": seed, "on": on, "columns": columns(job, final, texts)})
+            found = measured(arguments.profile, [*common, f"seed={seed}", *off], texts)
+            runs.append({"seed": seed, "on": on, "columns": found})
             print(f"seed {seed}, {on}: {time.monotonic() - began:.0f} s", flush=True)
             if arguments.output:
                 arguments.output.write_text(json.dumps(runs, indent=1))

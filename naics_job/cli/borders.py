@@ -78,7 +78,6 @@ def planned_phases(config: Config) -> Plan:
     length = plan_length(config.training, batches)
     borders = Borders.planned(config.curriculum, length.total_steps, None)
     curriculum = Curriculum(config.curriculum, config.sampling, borders)
-    clusters = config.curriculum.fn_curriculum_start_epoch is not None
     return Plan(
         num_codes=counted.codes,
         codes_source=counted.source,
@@ -90,7 +89,7 @@ def planned_phases(config: Config) -> Plan:
         steps_per_epoch=length.steps_per_epoch,
         max_epochs=length.epochs,
         total_steps=length.total_steps,
-        spans=tuple(_spans(borders, length.steps_per_epoch, clusters=clusters)),
+        spans=tuple(_spans(borders, length.steps_per_epoch, clusters=config.curriculum.clusters)),
         warnings=tuple(curriculum.preflight(length)),
     )
 

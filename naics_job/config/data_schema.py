@@ -117,8 +117,7 @@ class QueriesConfig:
         total = sum(getattr(self, kind) for kind in QUERY_KINDS if kind != "labelled")
         require(total > 0, "data_loader.queries", total, "above 0 for at least one kind of text")
         require_finite("data_loader.queries.mixture_texts", self.mixture_texts, 1)
-        key = "data_loader.queries.boilerplate"
-        require(0 <= self.boilerplate <= 1, key, self.boilerplate, "in [0, 1]")
+        require_share("data_loader.queries.boilerplate", self.boilerplate)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,11 @@ class CurriculumConfig:
     fn_num_clusters: int
     fn_max_iterations: int
 
+    @property
+    def clusters(self) -> bool:
+        """Whether phase 3 clusters codes at all."""
+        return self.fn_curriculum_start_epoch is not None
+
     def __post_init__(self) -> None:
         require_choice("curriculum.phase_mode", self.phase_mode, ("three_phase", "two_phase"))
         ends = (self.phase1_end, self.phase2_end, self.phase3_end)

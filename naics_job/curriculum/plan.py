@@ -79,7 +79,6 @@ class NegativePlanner:
         self.threshold = config.curriculum.sibling_distance_threshold
         self.exclusion_share = config.curriculum.exclusion_share
         self.strategy = config.false_negatives.strategy
-        self.clusters_wanted = config.curriculum.fn_curriculum_start_epoch is not None
         self.static = config.sampling.sans_static if _is_static(config) else None
         self.contrasts_codes = config.loss.code_contrastive_weight > 0
         # codes [row] for which the newest step mined, and what [row, any], -1 where none
@@ -230,12 +229,12 @@ class NegativePlanner:
         return candidates & self._false(anchors, codes, state)
 
     def _false(self, anchors: IntArray, codes: IntArray, state: PhaseState) -> BoolArray:
-        if not (state.mitigation and self.clusters_wanted) or self.static is not None:
+        if not state.mitigation or self.static is not None:
             return np.zeros((len(anchors), len(codes)), dtype=bool)
         return self.clusters.same(anchors, codes)
 
     def _drops(self, state: PhaseState) -> bool:
-        return self.strategy in DROPS and state.mitigation and self.clusters_wanted
+        return self.strategy in DROPS and state.mitigation
 
     def _structural(self, state: PhaseState) -> bool:
         return state.phase is Phase.STRUCTURAL and self.static is None

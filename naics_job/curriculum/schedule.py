@@ -138,7 +138,7 @@ class Curriculum:
             tree_distance_alpha=alpha,
             hard_share=self._hard_share(step),
             router_mix_ratio=config.router_mix_ratio,
-            mitigation=phase is Phase.MITIGATION and not self.static,
+            mitigation=phase is Phase.MITIGATION and config.clusters and not self.static,
         )
 
     def _span(self, step: int) -> tuple[Phase, int, int]:

@@ -173,7 +173,7 @@ def _with_odds(logits: Array, line: Array) -> Array:
     if logits.shape[1] < 2:
         return logits
     first, odds, others = odds_of_first(logits)
-    restated = _log_sum(others) + line[:, :1] * odds + line[:, 1:]
+    restated = np.take_along_axis(logits, first, axis=1) + (line[:, :1] - 1) * odds + line[:, 1:]
     restated = np.maximum(restated, others.max(axis=1, keepdims=True))
     np.put_along_axis(others, first, restated, axis=1)
     return others

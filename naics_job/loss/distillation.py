@@ -26,8 +26,6 @@ class DistillationLoss(nn.Module):
             shown: the codes that are ranked, `[query, code]` bool; at least one each.
             taught: whether a text counts, `[query]` bool.
         """
-        if not len(student):
-            return student.sum()
         ours = log_softmax((student / TEMPERATURE).masked_fill(~shown, -math.inf), dim=1)
         theirs = log_softmax((teacher / TEMPERATURE).masked_fill(~shown, -math.inf), dim=1)
         gap = (theirs - ours).masked_fill(~shown, 0.0)

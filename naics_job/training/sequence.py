@@ -108,7 +108,7 @@ def stage_config(config: Config, phase: Phase, epochs: int) -> Config:
     name = stage_name(config.experiment_name, phase)
     trainer = {**config.training.trainer, "max_epochs": epochs}
     curriculum = config.curriculum
-    if curriculum.fn_curriculum_start_epoch is not None:
+    if curriculum.clusters:
         curriculum = replace(curriculum, fn_curriculum_start_epoch=0)
     return replace(
         config,
